@@ -1,0 +1,64 @@
+"""Files on disk: which ones a caller means, and writing them whole or not at all."""
+
+import glob
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+Paths = str | Path | Iterable[str | Path]
+
+
+def expand_paths(paths: Paths) -> list[Path]:
+    """The files meant by a name, a wildcard pattern (`*`, `?`, `[]`, `**`) or several of them.
+
+    Order is the caller's; within a pattern it is alphabetical. A name without wildcards is
+    returned as it is, whether or not it exists: whoever opens it can say more.
+
+    Raises:
+        FileNotFoundError: If a pattern matches no file, or `paths` is empty.
+    """
+    names = [paths] if isinstance(paths, str | Path) else list(paths)
+    if not names:
+        raise FileNotFoundError("no paths given; expected at least one file or pattern")
+    return [path for name in names for path in _expand(str(name))]
+
+
+def _expand(name: str) -> list[Path]:
+    name = os.path.expanduser(name)
+    if not glob.has_magic(name) or os.path.exists(name):
+        return [Path(name)]
+    matches = sorted(match for match in glob.glob(name, recursive=True) if os.path.isfile(match))
+    if not matches:
+        raise FileNotFoundError(f"no file matches {name!r}, seen from {os.getcwd()}")
+    return [Path(match) for match in matches]
+
+
+@contextmanager
+def atomic_path(target: str | Path) -> Iterator[Path]:
+    """A temporary name to write to; it becomes `target` when the block ends well.
+
+    A reader, or a process killed at any moment, finds the old file or the whole new one. On an
+    exception the temporary file is removed and `target` stays as it was. The suffix is kept, for
+    writers that choose a format by it.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
+    try:
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, target)
+        _flush(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Waits until `path` is on the disk: a rename may otherwise outlive what it renames."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

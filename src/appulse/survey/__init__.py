@@ -1,0 +1,1 @@
+"""Galaxies as data: containers, readers, photometry, cross-match, store, simulator."""
