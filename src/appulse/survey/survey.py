@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class Survey:
         return Survey(self.images[index], self.spectra[index], columns)
 
     @classmethod
-    def concatenate(cls, parts: Sequence["Survey"]) -> Self:
+    def concatenate(cls, parts: Sequence["Survey"]) -> "Survey":
         """All rows of several surveys with the same columns, in order."""
         names = list(parts[0].columns)
         for part in parts:

@@ -1,0 +1,5 @@
+"""`python -m appulse`."""
+
+from .cli import main
+
+main()

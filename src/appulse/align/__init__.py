@@ -1,0 +1,1 @@
+"""Both towers in one space."""

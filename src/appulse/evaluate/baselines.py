@@ -1,0 +1,174 @@
+"""Honest baselines: what brightness, colour and linear algebra reach without any encoder.
+
+Each takes arrays and learns on the same galaxies as the probes of the embeddings. Principal
+components need no code of ours: `sklearn.decomposition.PCA(64).fit(pixels)` on `image_pixels` or
+`spectrum_pixels` of galaxies outside the test part, then a probe on the scores.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from sklearn.cluster import KMeans
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+from ..spectrum.redshift import ShiftDictionary, high_pass, unit_templates
+from ..survey.photometry import band_fluxes
+from ..survey.spectra import Spectra
+from ..tasks.probes import Features, MLPProbe, Targets, ValFeatures, ValTargets
+
+SOFTENING = 0.5  # nanomaggies: fluxes below behave linearly, above logarithmically
+BAND_SOFTENING = 0.1  # the same for spectra, 1e-17 erg/s/cm²/Å
+PIXEL_SOFTENING = 0.02  # nanomaggies per pixel; about the sky noise of a Legacy Surveys image
+
+
+def magnitudes_and_colours(flux: Float[np.ndarray, "B 3 A"]) -> Float[np.ndarray, "B F"]:
+    """Asinh magnitudes (Lupton et al. 1999) in A apertures, their colours and their growth.
+
+    Trees split on one feature at a time, so differences are handed to them.
+
+    Args:
+        flux: Nanomaggies in g, r, z; total fluxes are one aperture.
+    """
+    magnitude = np.arcsinh(flux / SOFTENING)
+    parts = (magnitude, np.diff(magnitude, axis=1), np.diff(magnitude, axis=2))
+    return np.concatenate([part.reshape(len(flux), -1) for part in parts], axis=1)
+
+
+def image_pixels(flux: Float[np.ndarray, "B 3 y x"], side: int = 32) -> Float[np.ndarray, "B F"]:
+    """Pixels for principal components: the centre binned to `side` × `side`, asinh scaled.
+
+    Args:
+        flux: Nanomaggies per pixel; at least `side` pixels wide and high.
+        side: Bins along an edge.
+    """
+    batch, bands, height, width = flux.shape
+    step = min(height, width) // side
+    if step == 0:
+        raise ValueError(f"images of {height}×{width} pixels cannot be binned to {side}×{side}")
+    top, left = (height - step * side) // 2, (width - step * side) // 2
+    centre = flux[:, :, top : top + step * side, left : left + step * side]
+    binned = centre.reshape(batch, bands, side, step, side, step).mean(axis=(3, 5))
+    return np.arcsinh(binned / PIXEL_SOFTENING).reshape(batch, -1)
+
+
+def spectrum_pixels(spectra: Spectra, bins: int = 400) -> Float[np.ndarray, "B F"]:
+    """Pixels for principal components: the shape of each spectrum in `bins` bins, weighted by ivar.
+
+    Each row is divided by its median, so brightness is gone; hand it to the probe beside the
+    components (`brightness`). Values are clipped, as one cosmic ray would own a component.
+    """
+    edges = tuple(np.linspace(3600, 9824, bins + 1).tolist())
+    flux, _ = band_fluxes(spectra, edges)
+    return np.clip(flux / _median(flux), -5, 20)
+
+
+def brightness(spectra: Spectra) -> Float[np.ndarray, "B 1"]:
+    """Log median flux of each spectrum, what `spectrum_pixels` takes out."""
+    flux, _ = band_fluxes(spectra)
+    return np.log10(_median(flux))
+
+
+def _median(flux: Float[np.ndarray, "B N"]) -> Float[np.ndarray, "B 1"]:
+    return np.maximum(np.median(flux, axis=1, keepdims=True), 0.05)
+
+
+class Boosting:
+    """Histogram gradient boosting, one model for each target, stopped early on validation."""
+
+    def __init__(self, models: list):
+        self._models = models
+
+    @classmethod
+    def fit(cls, x: Features, y: Targets, x_val: ValFeatures, y_val: ValTargets) -> "Boosting":
+        """Targets as for the probes: numbers, shape (B, P), NaN where unknown, or class names."""
+        settings = {"learning_rate": 0.06, "max_iter": 400, "early_stopping": True}
+        settings |= {"n_iter_no_change": 15, "random_state": 0}
+        if y.ndim == 1:
+            model = HistGradientBoostingClassifier(**settings)
+            return cls([model.fit(x, y, X_val=x_val, y_val=y_val)])
+        models = []
+        for column, column_val in zip(y.T, y_val.T, strict=True):
+            known, known_val = ~np.isnan(column), ~np.isnan(column_val)
+            models.append(
+                HistGradientBoostingRegressor(**settings).fit(
+                    x[known], column[known], X_val=x_val[known_val], y_val=column_val[known_val]
+                )
+            )
+        return cls(models)
+
+    def predict(self, x: Features) -> Targets:
+        """Numbers, shape (B, P), or class names, shape (B,)."""
+        if isinstance(self._models[0], HistGradientBoostingClassifier):
+            return self._models[0].predict(x)
+        return np.stack([model.predict(x) for model in self._models], axis=1)
+
+
+class PhotometryMatch:
+    """Retrieval by synthetic photometry: the image's aperture fluxes predicted from the spectrum.
+
+    Images and spectra become vectors whose Euclidean distance is the Mahalanobis distance between
+    measured and predicted asinh magnitudes, under the covariance of the prediction's error on
+    validation galaxies. Its similarity is `-euclidean_distances`.
+    """
+
+    def __init__(self, predictor: MLPProbe, whiten: Float[np.ndarray, "A A"]):
+        self._predictor, self._whiten = predictor, whiten
+
+    @classmethod
+    def fit(
+        cls,
+        apertures: Float[np.ndarray, "B A"],
+        bands: Float[np.ndarray, "B N"],
+        apertures_val: Float[np.ndarray, "V A"],
+        bands_val: Float[np.ndarray, "V N"],
+    ) -> "PhotometryMatch":
+        """Learns to predict aperture fluxes [nanomaggies] from band fluxes [1e-17 erg/s/cm²/Å]."""
+        magnitudes = np.arcsinh(apertures / SOFTENING)
+        magnitudes_val = np.arcsinh(apertures_val / SOFTENING)
+        x, x_val = np.arcsinh(bands / BAND_SOFTENING), np.arcsinh(bands_val / BAND_SOFTENING)
+        predictor = MLPProbe.fit(x, magnitudes, x_val, magnitudes_val)
+        error = magnitudes_val - predictor.predict(x_val)
+        precision = np.linalg.inv(np.cov(error.T) + 1e-6 * np.eye(error.shape[1]))
+        return cls(predictor, np.linalg.cholesky(precision))
+
+    def image_vectors(self, apertures: Float[np.ndarray, "B A"]) -> Float[np.ndarray, "B A"]:
+        """Whitened measured magnitudes."""
+        return np.arcsinh(apertures / SOFTENING) @ self._whiten
+
+    def spectrum_vectors(self, bands: Float[np.ndarray, "B N"]) -> Float[np.ndarray, "B A"]:
+        """Whitened predicted magnitudes."""
+        return self._predictor.predict(np.arcsinh(bands / BAND_SOFTENING)) @ self._whiten
+
+
+class TemplateMatch:
+    """Redshifts by cross-correlation with templates stacked from galaxies of known redshift.
+
+    What a survey's pipeline does with a template library (Tonry & Davis 1979): the library is
+    the mean rest-frame spectrum of each of 12 kinds, found by k-means.
+    """
+
+    def __init__(self, dictionary: ShiftDictionary):
+        self._dictionary = dictionary
+
+    @classmethod
+    def fit(cls, spectra: Spectra, redshift: Float[np.ndarray, "B"]) -> "TemplateMatch":
+        """Stacks continuum-free spectra at their shifts; the largest redshift sits at shift 0."""
+        dictionary = ShiftDictionary()
+        config = dictionary.config
+        flux, weight = (x.numpy() for x in high_pass(spectra, config))
+        zero = np.log1p(redshift.max())
+        shift = np.rint((zero - np.log1p(redshift)) / config.bin).astype(int)
+        near = shift < config.shifts
+        rest, known = np.zeros((2, near.sum(), config.length), dtype=np.float32)
+        for row, (s, f, w) in enumerate(zip(shift[near], flux[near], weight[near], strict=True)):
+            rest[row, s : s + config.bins], known[row, s : s + config.bins] = f, w
+        kinds = KMeans(config.templates, n_init=1, random_state=0).fit_predict(rest * (known > 0))
+        members = np.eye(config.templates, dtype=np.float32)[kinds].T
+        templates = (members @ (known * rest)) / np.maximum(members @ known, 1)
+        dictionary.templates = unit_templates(torch.from_numpy(templates))
+        dictionary.zero_point.fill_(zero)
+        return cls(dictionary)
+
+    def predict(self, spectra: Spectra) -> Float[np.ndarray, "B"]:
+        """Redshift of each spectrum."""
+        return self._dictionary.redshift(spectra)

@@ -1,0 +1,215 @@
+"""Every method on the same galaxies: ours from embeddings, the baselines from pixels.
+
+Shapes: B galaxies, D embedding, F features.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from sklearn.decomposition import PCA
+from sklearn.metrics.pairwise import euclidean_distances
+
+from ..figures import learning_curves, predicted_against_true
+from ..progress import track
+from ..search.embeddings import Embeddings
+from ..survey.photometry import aperture_fluxes, band_fluxes, filter_fluxes
+from ..survey.store import SurveyStore
+from ..survey.survey import PROPERTIES, Survey
+from ..tasks.probes import KNNProbe, MLPProbe
+from ..training.run import read_metrics
+from . import baselines
+from .baselines import Boosting, PhotometryMatch, TemplateMatch
+from .gallery import neighbour_gallery
+from .protocol import Learner, Predictions, evaluate, fit_predict
+from .report import Plot, property_panels
+from .results import Columns, Modality, Result
+from .retrieval import Matches, pool_rows
+
+PARTS = ("head-train", "validation", "test")
+LABELS = (*PROPERTIES, "morphology")
+COMPONENTS = 64
+PCA_GALAXIES = 3000  # of the encoder-train part
+TOTAL = 6  # index of the aperture taken as total flux, 6″
+
+Features = Mapping[str, Float[np.ndarray, "_ F"]]  # by part
+Embedded = Mapping[str, tuple[Embeddings, Embeddings]]  # image and spectrum, by part
+
+
+class Measured(NamedTuple):
+    """What the baselines look at, one row a galaxy."""
+
+    apertures: Float[np.ndarray, "B 3 A"]  # nanomaggies
+    bands: Float[np.ndarray, "B N"]  # through filters and top-hats
+    image: Float[np.ndarray, "B P"]
+    spectrum: Float[np.ndarray, "B Q"]
+    brightness: Float[np.ndarray, "B 1"]
+
+
+def compare(store: SurveyStore, embedded: Embedded) -> tuple[list[Result], list[Plot]]:
+    """Scores of every method on the test part, and pictures of ours."""
+    names = [name for name in LABELS if name in store.names]
+    known = {part: store.columns(names, part) for part in PARTS}
+    ours = from_embeddings(embedded, known)
+    theirs, match = from_pixels(store, known)
+    image, spectrum = embedded["test"]
+    aligned = Matches(
+        "appulse", image.vectors, spectrum.vectors, n_train=len(store.rows("encoder-train"))
+    )
+    results = evaluate([*ours, *theirs], [aligned, match], known["test"])
+    plots = [_scatter(p, known["test"]) for p in ours if p.method == "appulse, MLP probe"]
+    return results, [*plots, *_galleries(store, image, spectrum)]
+
+
+def learning(runs: Mapping[str, Path]) -> Plot:
+    """Learning curves of training runs, by title."""
+    curves = {}
+    for title, path in runs.items():
+        lines = read_metrics(path)
+        curves[title] = {
+            name: ([m["step"] for m in lines if key in m], [m[key] for m in lines if key in m])
+            for name, key in (("training loss", "loss"), ("validation loss", "validation_loss"))
+        }
+    return Plot("Learning curves", learning_curves(curves))
+
+
+def _scatter(predictions: Predictions, truth: Columns) -> Plot:
+    return Plot(
+        f"Predicted against true, from {predictions.modality} embeddings",
+        predicted_against_true(property_panels(predictions, truth)),
+        "An MLP probe on frozen embeddings; shading is the logarithm of counts.",
+    )
+
+
+def _galleries(store: SurveyStore, image: Embeddings, spectrum: Embeddings) -> list[Plot]:
+    """What the first few galaxies of the first pool find among it, both ways."""
+    pool = pool_rows(len(image))[0]
+    rows = store.rows("test")[pool]
+    return [
+        Plot(
+            f"Nearest neighbours, {direction}",
+            neighbour_gallery(
+                direction,
+                image.vectors[pool],
+                spectrum.vectors[pool],
+                lambda picked: store.read(rows[picked]),
+                range(5),
+            ),
+            f"Among {len(pool):,} test galaxies; the true partner is framed.",
+        )
+        for direction in ("image → spectrum", "spectrum → image")
+    ]
+
+
+def from_embeddings(embedded: Embedded, known: Mapping[str, Columns]) -> list[Predictions]:
+    """Probes of both modalities, and the redshift that spectra carry beside their embedding."""
+    predictions = []
+    modalities: tuple[Modality, ...] = ("image", "spectrum")
+    for i, modality in enumerate(modalities):
+        features = {part: embedded[part][i].vectors for part in PARTS}
+        predictions += [
+            fit_predict("appulse, k-NN", modality, KNNProbe, features, known),
+            fit_predict("appulse, MLP probe", modality, MLPProbe, features, known),
+        ]
+    z = embedded["test"][1].columns["spectrum_redshift"]
+    own = Predictions("appulse, redshift coordinate", "spectrum", {"redshift": z}, 20)
+    return [*predictions, own]
+
+
+def from_pixels(
+    store: SurveyStore, known: Mapping[str, Columns]
+) -> tuple[list[Predictions], Matches]:
+    """The baselines: predictions from either modality, and matching by synthetic photometry."""
+    measured = {part: _measure(store, part) for part in PARTS}
+    components = _components(store)
+    inputs: tuple[tuple[str, Modality, Learner, Features], ...] = (
+        ("g, r, z boosting", "image", Boosting, _magnitudes(measured, slice(TOTAL, TOTAL + 1))),
+        ("aperture boosting", "image", Boosting, _magnitudes(measured, slice(None))),
+        ("PCA + k-NN", "image", KNNProbe, _scores(measured, "image", components["image"])),
+        ("PCA + k-NN", "spectrum", KNNProbe, _scores(measured, "spectrum", components["spectrum"])),
+    )
+    predictions = [
+        fit_predict(name, modality, learner, features, known, baseline=True)
+        for name, modality, learner, features in inputs
+    ]
+    return [*predictions, _template_redshifts(store)], _photometry_match(measured)
+
+
+def _measure(store: SurveyStore, part: str) -> Measured:
+    rows = len(store.rows(part))
+    batches = [_measure_batch(s) for s in track(store.iter(part, 512), f"measure {part}", rows)]
+    return Measured(*(np.concatenate(arrays) for arrays in zip(*batches, strict=True)))
+
+
+def _measure_batch(survey: Survey) -> Measured:
+    return Measured(
+        apertures=aperture_fluxes(survey.images),
+        bands=np.concatenate([filter_fluxes(survey.spectra)[0], band_fluxes(survey.spectra)[0]], 1),
+        image=baselines.image_pixels(survey.images.filled()),
+        spectrum=baselines.spectrum_pixels(survey.spectra),
+        brightness=baselines.brightness(survey.spectra),
+    )
+
+
+def _components(store: SurveyStore) -> dict[str, PCA]:
+    """Principal components of galaxies outside the scored parts."""
+    rows = store.rows("encoder-train")[:PCA_GALAXIES]
+    pieces = (store.read(piece) for piece in np.array_split(rows, -(-len(rows) // 512)))
+    pixels = [
+        (baselines.image_pixels(s.images.filled()), baselines.spectrum_pixels(s.spectra))
+        for s in track(pieces, "principal components", len(rows))
+    ]
+    return {
+        name: PCA(COMPONENTS, random_state=0, svd_solver="randomized").fit(np.concatenate(x))
+        for name, x in zip(("image", "spectrum"), zip(*pixels, strict=True), strict=True)
+    }
+
+
+def _magnitudes(measured: Mapping[str, Measured], apertures: slice) -> Features:
+    return {
+        part: baselines.magnitudes_and_colours(m.apertures[:, :, apertures])
+        for part, m in measured.items()
+    }
+
+
+def _scores(measured: Mapping[str, Measured], modality: str, components: PCA) -> Features:
+    """Principal components; a spectrum's brightness, which its pixels lack, comes beside."""
+    scores = {part: components.transform(getattr(m, modality)) for part, m in measured.items()}
+    if modality == "image":
+        return scores
+    return {part: np.hstack([scores[part], m.brightness]) for part, m in measured.items()}
+
+
+def _photometry_match(measured: Mapping[str, Measured]) -> Matches:
+    flat = {part: m.apertures.reshape(len(m.apertures), -1) for part, m in measured.items()}
+    bands = {part: m.bands for part, m in measured.items()}
+    match = PhotometryMatch.fit(
+        flat["head-train"], bands["head-train"], flat["validation"], bands["validation"]
+    )
+    return Matches(
+        "synthetic photometry",
+        match.image_vectors(flat["test"]),
+        match.spectrum_vectors(bands["test"]),
+        n_train=len(flat["head-train"]),
+        baseline=True,
+        similarity=lambda a, b: -euclidean_distances(a, b),
+    )
+
+
+def _template_redshifts(store: SurveyStore) -> Predictions:
+    start = time.process_time()
+    rows = store.rows("head-train", "redshift IS NOT NULL")
+    train = store.take(rows, ["spectra", "redshift"])
+    match = TemplateMatch.fit(train["spectra"], train["redshift"])
+    z = np.concatenate([match.predict(s) for s in _spectra(store, "test")])
+    seconds = time.process_time() - start
+    name = "template cross-correlation"
+    return Predictions(name, "spectrum", {"redshift": z}, len(rows), True, seconds)
+
+
+def _spectra(store: SurveyStore, part: str) -> Iterator:
+    for batch in store.batches(part, 512, fields=("spectra",), shuffle=False):
+        yield batch["spectra"]

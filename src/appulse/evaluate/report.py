@@ -1,0 +1,146 @@
+"""The report: one HTML file that needs no other, made of results, figures and provenance.
+
+Strings may come from the headers of files; `markup` escapes them all.
+"""
+
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+from matplotlib.figure import Figure
+
+from ..figures import Panel, data_uri
+from ..files import atomic_path
+from ..metrics import r2
+from .markup import document, tag
+from .protocol import Predictions
+from .results import Columns, Result, known
+from .tables import TABLES, headlines, table
+
+SIMULATIONS_ONLY = (
+    "This model was trained on simulated galaxies only. The scores below hold for galaxies like "
+    "the simulated ones; on real images and spectra expect less, and check before use."
+)
+LABELS = {
+    "redshift": "z",
+    "log_mstar": "log M★ / M☉",
+    "age": "age / Gyr",
+    "log_zsol": "log Z / Z☉",
+    "log_ssfr": "log sSFR / yr⁻¹",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Plot:
+    """A figure with its heading and a sentence that says how to read it."""
+
+    title: str
+    figure: Figure
+    caption: str = ""
+
+
+def write_report(
+    path: str | Path,
+    results: Sequence[Result],
+    plots: Sequence[Plot],
+    about: Mapping[str, str],
+    *,
+    title: str = "appulse: evaluation",
+    summary: str = "",
+    note: str = SIMULATIONS_ONLY,
+) -> None:
+    """Writes the page, whole or not at all.
+
+    Args:
+        path: Name of the HTML file.
+        results: From `protocol.evaluate`.
+        plots: In the order to show them.
+        about: Provenance by name: commit, versions, seeds, recipe; see `provenance`.
+        title: Heading of the page.
+        summary: What was run, in a sentence or two.
+        note: What a reader must know before trusting the numbers.
+    """
+    page = tag("html", _head(title), _body(results, plots, about, title, summary, note), lang="en")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(document(page))
+
+
+def property_panels(predictions: Predictions, truth: Columns) -> list[Panel]:
+    """Panels for `figures.predicted_against_true`, one per property, titled with its R²."""
+    panels = []
+    for name in (n for n in LABELS if n in predictions.values):
+        rows = known(truth[name])
+        predicted, true = predictions.values[name][rows], truth[name][rows]
+        panels.append(Panel(f"R² {r2(predicted, true):.2f}", predicted, true, LABELS[name]))
+    return panels
+
+
+def provenance() -> dict[str, str]:
+    """When, where and with which code this runs."""
+    packages = ("appulse", "torch", "numpy", "scikit-learn", "pylance")
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": _commit(),
+        "versions": ", ".join(f"{name} {version(name)}" for name in packages),
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {platform.system()} {platform.release()}",
+    }
+
+
+def _body(
+    results: Sequence[Result],
+    plots: Sequence[Plot],
+    about: Mapping[str, str],
+    title: str,
+    summary: str,
+    note: str,
+) -> Element:
+    tables = [t for spec in TABLES if (t := table(spec, results)) is not None]
+    return tag(
+        "body",
+        tag("h1", title),
+        tag("p", summary),
+        tag("p", note, class_="note"),
+        headlines(results),
+        tag("h2", "Scores"),
+        tag(
+            "p",
+            "All methods on the same test galaxies; small print is the 95 % interval by "
+            "bootstrap over galaxies, bold the best of a column. Retrieval is among three disjoint "
+            "pools of test galaxies, 1,000 each where there are enough.",
+        ),
+        *tables,
+        tag("h2", "Pictures"),
+        *(_figure(plot) for plot in plots),
+        tag("h2", "Provenance"),
+        tag("dl", *(e for k, v in about.items() for e in (tag("dt", k), tag("dd", v)))),
+    )
+
+
+def _figure(plot: Plot) -> Element:
+    image = tag("img", src=data_uri(plot.figure), alt=plot.title)
+    caption = tag("figcaption", plot.caption)
+    return tag("figure", tag("h3", plot.title), tag("div", image, class_="wide"), caption)
+
+
+def _head(title: str) -> Element:
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", title),
+        tag("style", (Path(__file__).with_name("report.css")).read_text()),
+    )
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "not a git checkout"

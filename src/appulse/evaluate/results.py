@@ -1,0 +1,60 @@
+"""Results of an evaluation, in memory and as JSON."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ..files import atomic_path
+
+Modality = Literal["image", "spectrum", "image → spectrum", "spectrum → image"]
+Columns = Mapping[str, np.ndarray]  # labels by name; NaN or "" where unknown
+DRAWS = 500  # of the bootstrap
+
+
+@dataclass(frozen=True)
+class Result:
+    """One number with its interval.
+
+    Attributes:
+        method: What made the prediction, e.g. "aperture boosting".
+        modality: What it was given; for retrieval the direction.
+        target: A property, "morphology" or, for retrieval, "partner".
+        metric: Which score.
+        value, low, high: The score and its 95 % interval.
+        n_train, n_test: Galaxies learned from and scored.
+        baseline: Whether the method is one to beat.
+        seconds: CPU time of fitting and predicting, where measured.
+    """
+
+    method: str
+    modality: Modality
+    target: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n_train: int
+    n_test: int
+    baseline: bool
+    seconds: float | None = None
+
+
+def write_results(path: str | Path, results: Sequence[Result]) -> None:
+    """Writes results.json, whole or not at all."""
+    with atomic_path(path) as temporary:
+        rows = [asdict(result) for result in results]
+        temporary.write_text(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def read_results(path: str | Path) -> list[Result]:
+    """Reads what `write_results` wrote."""
+    return [Result(**row) for row in json.loads(Path(path).read_text())]
+
+
+def known(column: np.ndarray) -> np.ndarray:
+    """True where a label is known: a finite number, or a name."""
+    return np.isfinite(column) if np.issubdtype(column.dtype, np.number) else column != ""

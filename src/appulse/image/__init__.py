@@ -1,0 +1,1 @@
+"""Galaxy images: preprocessing and the vision transformer."""

@@ -1,0 +1,54 @@
+"""From cutouts to what an image tower reads.
+
+Shapes: B images, F features; y and x are pixels.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..survey.images import Images
+from ..survey.photometry import APERTURES, aperture_fluxes
+from ..survey.resample import fit, to_scale
+from ..survey.rgb import to_flux
+
+FEATURES = 3 * len(APERTURES)
+SOFTENING = 0.5  # nanomaggies; a 23 mag source
+
+
+class ImageInputs(NamedTuple):
+    """What an image tower takes, one row a galaxy."""
+
+    flux: Float[Tensor, "B 3 y x"]  # nanomaggies, masked pixels interpolated
+    mask: Bool[Tensor, "B 3 y x"]
+    pixel_scale: Float[Tensor, "B"]  # arcsec
+    features: Float[Tensor, "B F"]  # arcsinh of aperture fluxes
+
+
+def prepare(images: Images, size: int) -> ImageInputs:
+    """Cutouts of `size` pixels at 0.262″ with aperture fluxes; RGB is turned back into flux."""
+    images = to_scale(to_flux(images))
+    features = np.arcsinh(aperture_fluxes(images) / SOFTENING).reshape(len(images), -1)
+    images = fit(images, size)
+    flux = images.filled() if images.mask.any() else images.flux
+    return ImageInputs(
+        torch.from_numpy(np.ascontiguousarray(flux)),
+        torch.from_numpy(np.ascontiguousarray(images.mask)),
+        torch.from_numpy(images.pixel_scale.astype(np.float32)),
+        torch.from_numpy(features.astype(np.float32)),
+    )
+
+
+def random_dihedral(inputs: ImageInputs) -> ImageInputs:
+    """The whole batch turned by a random multiple of 90° and perhaps flipped.
+
+    Aperture fluxes stay: circles do not change.
+    """
+    turns, flip = int(torch.randint(4, ())), bool(torch.randint(2, ()))
+    flux, mask = (torch.rot90(x, turns, (2, 3)) for x in (inputs.flux, inputs.mask))
+    if flip:
+        flux, mask = flux.flip(3), mask.flip(3)
+    return inputs._replace(flux=flux, mask=mask)

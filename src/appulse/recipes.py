@@ -1,0 +1,37 @@
+"""Recipes: named sets of sizes and schedules for a whole run."""
+
+from dataclasses import dataclass
+
+from .align.head import HeadConfig
+from .align.model import ModelConfig
+from .image.vit import VisionTransformerConfig
+from .spectrum.masked import MaskingConfig
+from .spectrum.redshift import DictionaryConfig
+from .spectrum.transformer import SpectrumTransformerConfig
+from .training.loop import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a run is made of, but its data."""
+
+    model: ModelConfig
+    masking: MaskingConfig
+    pretrain_spectrum: TrainingConfig
+    align: TrainingConfig
+
+
+def tiny() -> Recipe:
+    """Two CPU cores, minutes: what `make demo` runs."""
+    return Recipe(
+        model=ModelConfig(
+            image=VisionTransformerConfig(size=72, patch=12, width=128, depth=2, heads=4),
+            spectrum=SpectrumTransformerConfig(patch=160, stride=160, width=128, depth=3, heads=4),
+            dictionary=DictionaryConfig(),
+            head=HeadConfig(width=256, depth=2, heads=4, embedding=64),
+            inverse_temperature=40.0,
+        ),
+        masking=MaskingConfig(chunks=6, width=3),
+        pretrain_spectrum=TrainingConfig(steps=500, batch_size=128, learning_rate=1e-3),
+        align=TrainingConfig(steps=250, batch_size=512, learning_rate=1e-3),
+    )

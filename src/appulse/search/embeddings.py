@@ -1,0 +1,105 @@
+"""Embeddings of objects, with what is needed to use them rightly later."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float
+
+from ..files import atomic_path
+
+Modality = Literal["image", "spectrum"]
+RESERVED = ("id", "modality", "embedding")  # column names of the table form
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Vectors of one modality, all from one model; row i of everything is one object.
+
+    Attributes:
+        ids: Names, shape (B,).
+        vectors: float32, shape (B, D), as the model made them.
+        modality: "image" or "spectrum".
+        model_hash: Names the model and its preprocessing; vectors of different hashes do not mix.
+        columns: Anything to keep or filter by, one entry per row.
+    """
+
+    ids: np.ndarray
+    vectors: Float[np.ndarray, "B D"]
+    modality: Modality
+    model_hash: str
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 2 or self.vectors.shape[1] == 0:
+            raise ValueError(f"vectors have shape {self.vectors.shape}; expected (B, D), D > 0")
+        if self.modality not in get_args(Modality):
+            raise ValueError(f"modality is {self.modality!r}; expected one of {get_args(Modality)}")
+        for name, column in {"ids": self.ids, **self.columns}.items():
+            if len(column) != len(self.vectors):
+                raise ValueError(
+                    f"{name} has {len(column)} rows, vectors {len(self.vectors)}; expected the same"
+                )
+        if taken := set(RESERVED) & set(self.columns):
+            raise ValueError(f"columns may not be named {sorted(taken)}; rename them")
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def to_table(self) -> pa.Table:
+        """One row per object: id, modality, embedding, columns; the hash is in the metadata."""
+        flat = pa.array(np.ascontiguousarray(self.vectors, dtype=np.float32).ravel())
+        table = {
+            "id": pa.array(self.ids.astype(str)),
+            "modality": pa.array([self.modality] * len(self)),
+            "embedding": pa.FixedSizeListArray.from_arrays(flat, self.vectors.shape[1]),
+            **{name: pa.array(column) for name, column in self.columns.items()},
+        }
+        return pa.table(table).replace_schema_metadata({"model_hash": self.model_hash})
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> "Embeddings":
+        """The inverse of `to_table`."""
+        if not set(RESERVED) <= set(table.column_names) or not table.schema.metadata:
+            raise ValueError(
+                f"expected columns {RESERVED} and a model hash; found {table.column_names}: "
+                "this is no table of embeddings"
+            )
+        modalities = table["modality"].unique().to_pylist()
+        if len(modalities) != 1:
+            raise ValueError(f"expected one modality, found {modalities}; filter the table first")
+        return cls(
+            ids=as_numpy(table["id"]),
+            vectors=as_vectors(table["embedding"]),
+            modality=modalities[0],
+            model_hash=table.schema.metadata[b"model_hash"].decode(),
+            columns={n: as_numpy(table[n]) for n in table.column_names if n not in RESERVED},
+        )
+
+    def write(self, path: str | Path) -> None:
+        """Writes a Parquet file, whole or not at all."""
+        with atomic_path(path) as temporary:
+            pq.write_table(self.to_table(), temporary)
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Embeddings":
+        """Reads what `write` wrote."""
+        return cls.from_table(pq.read_table(path))
+
+
+def as_vectors(column: Any) -> Float[np.ndarray, "B D"]:
+    """An Arrow column of fixed-size lists as an array."""
+    width = column.type.list_size
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in chunks]
+    return np.concatenate(flat, dtype=np.float32).reshape(-1, width)
+
+
+def as_numpy(column: Any) -> np.ndarray:
+    """An Arrow column as an array; text becomes NumPy text, a missing number NaN."""
+    array = column.to_numpy(zero_copy_only=False)
+    return array.astype(str) if pa.types.is_string(column.type) else array

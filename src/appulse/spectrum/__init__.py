@@ -1,0 +1,1 @@
+"""Galaxy spectra: preprocessing, the transformer, masked modelling, redshifts."""

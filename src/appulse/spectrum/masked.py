@@ -1,0 +1,77 @@
+"""Masked modelling: a spectrum transformer learns to fill gaps (Parker et al. 2024, section 3.2).
+
+Shapes: B spectra, T patches, P pixels of a patch, D width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from ..survey.spectra import Spectra
+from .preprocess import as_tensors
+from .transformer import Patches, SpectrumTransformer, SpectrumTransformerConfig
+
+WEIGHT_LIMIT = 25.0  # beyond S/N 5 per pixel the model's own error counts, not the noise
+
+
+@dataclass(frozen=True)
+class MaskingConfig:
+    """How much is hidden; the defaults are the paper's, for 777 patches."""
+
+    chunks: int = 6
+    width: int = 50  # patches in a chunk
+
+
+class MaskedModel(nn.Module):
+    """A spectrum transformer with a linear head that predicts the flux of hidden patches."""
+
+    def __init__(self, config: SpectrumTransformerConfig, masking: MaskingConfig):
+        super().__init__()
+        self.masking = masking
+        self.trunk = SpectrumTransformer(config)
+        self.head = nn.Linear(config.width, config.patch)
+
+    def forward(self, patches: Patches, hidden: Bool[Tensor, "B T"]) -> Float[Tensor, "B T P"]:
+        """Predicted relative flux of every patch, from those that are not hidden."""
+        return self.head(self.trunk.encode(patches, hidden)[:, 1:])
+
+    def loss(self, spectra: Spectra) -> Float[Tensor, ""]:
+        """Error on random hidden chunks of these spectra."""
+        place = self.head.weight.device
+        patches = self.trunk.patches(*(tensor.to(place) for tensor in as_tensors(spectra)))
+        rows, tokens, _ = patches.flux.shape
+        hidden = hide_chunks(rows, tokens, self.masking).to(place)
+        return masked_loss(self(patches, hidden), patches, hidden)
+
+
+def hide_chunks(rows: int, tokens: int, config: MaskingConfig) -> Bool[Tensor, "B T"]:
+    """Marks runs of tokens, one at a random place in each equal stretch of the spectrum.
+
+    Runs hide whole features; single patches could be guessed from their neighbours. Runs never
+    overlap: exactly chunks * width tokens of each row are hidden.
+
+    Raises:
+        ValueError: If the runs do not fit.
+    """
+    chunks, width = config.chunks, config.width
+    if chunks < 1 or width < 1 or chunks * width > tokens:
+        raise ValueError(
+            f"{chunks} chunks of {width} tokens do not fit {tokens} tokens; expected at least one "
+            "of one token, and no more in all than there are"
+        )
+    room = tokens // chunks - width
+    first = torch.arange(chunks) * tokens // chunks
+    start = first + torch.randint(0, room + 1, (rows, chunks))
+    place = torch.arange(tokens)[:, None] - start[:, None]
+    return ((place >= 0) & (place < width)).any(-1)
+
+
+def masked_loss(
+    predicted: Float[Tensor, "B T P"], patches: Patches, hidden: Bool[Tensor, "B T"]
+) -> Float[Tensor, ""]:
+    """Mean squared error of hidden flux, weighted by inverse variance; masked pixels count 0."""
+    weight = patches.weight.clamp(max=WEIGHT_LIMIT) * hidden[..., None]
+    error = (predicted.float() - patches.flux).square()
+    return (weight * error).sum() / weight.sum().clamp(min=1e-12)

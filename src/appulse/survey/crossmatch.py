@@ -1,0 +1,127 @@
+"""Which image and which spectrum are the same galaxy."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from astropy import units
+from astropy.coordinates import SkyCoord, search_around_sky
+from jaxtyping import Float, Int
+
+from .images import Images
+from .spectra import Spectra
+from .survey import Survey
+
+
+@dataclass(frozen=True, eq=False)
+class Pairing:
+    """Images and spectra of the same galaxies; all arrays hold row numbers.
+
+    Attributes:
+        images, spectra: What was paired.
+        image_rows, spectrum_rows: Row i of one belongs to row i of the other.
+        separation: Between the two positions of each pair, in arcsec; NaN if paired by id.
+        unmatched_images, unmatched_spectra: Rows without any candidate.
+        ambiguous_images, ambiguous_spectra: Rows that have, or are, one of several candidates.
+    """
+
+    images: Images
+    spectra: Spectra
+    image_rows: Int[np.ndarray, "P"]
+    spectrum_rows: Int[np.ndarray, "P"]
+    separation: Float[np.ndarray, "P"]
+    unmatched_images: Int[np.ndarray, "U"]
+    unmatched_spectra: Int[np.ndarray, "V"]
+    ambiguous_images: Int[np.ndarray, "A"]
+    ambiguous_spectra: Int[np.ndarray, "C"]
+
+    def __len__(self) -> int:
+        return len(self.image_rows)
+
+    def survey(self) -> Survey:
+        """The pairs, named by their spectra's ids; column `image_id` keeps the images'.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        if len(self) == 0:
+            raise ValueError(
+                f"no pair among {len(self.images)} images and {len(self.spectra)} spectra "
+                f"({len(self.ambiguous_images)} images ambiguous); check radius and coordinates"
+            )
+        images, spectra = self.images[self.image_rows], self.spectra[self.spectrum_rows]
+        columns = {"image_id": images.ids}
+        return Survey(replace(images, ids=spectra.ids), spectra, columns)
+
+
+def pair(
+    images: Images,
+    spectra: Spectra,
+    radius: float = 1.0,
+    by: Literal["position", "id"] = "position",
+) -> Pairing:
+    """Pairs images with spectra by position or by shared id.
+
+    A pair must be the only candidate of both sides; anything else is reported, not guessed.
+
+    Args:
+        images: One side.
+        spectra: The other.
+        radius: Largest separation of a pair, in arcsec.
+        by: "position" (ra, dec) or "id".
+
+    Raises:
+        ValueError: If rows have no coordinates, naming them.
+    """
+    if by == "position":
+        i, j, separation = _near(images, spectra, radius)
+    else:
+        i, j = _same_id(images.ids, spectra.ids)
+        separation = np.full(len(i), np.nan)
+    of_image = np.bincount(i, minlength=len(images))
+    of_spectrum = np.bincount(j, minlength=len(spectra))
+    clear = (of_image[i] == 1) & (of_spectrum[j] == 1)
+    return Pairing(
+        images=images,
+        spectra=spectra,
+        image_rows=i[clear],
+        spectrum_rows=j[clear],
+        separation=separation[clear],
+        unmatched_images=np.flatnonzero(of_image == 0),
+        unmatched_spectra=np.flatnonzero(of_spectrum == 0),
+        ambiguous_images=np.unique(i[~clear]),
+        ambiguous_spectra=np.unique(j[~clear]),
+    )
+
+
+def _near(
+    images: Images, spectra: Spectra, radius: float
+) -> tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"], Float[np.ndarray, "P"]]:
+    """All pairs of rows within `radius` arcsec, and their separations."""
+    if not radius > 0:
+        raise ValueError(f"radius is {radius}; expected arcsec above 0")
+    i, j, distance, _ = search_around_sky(
+        _positions(images, "images"), _positions(spectra, "spectra"), radius * units.arcsec
+    )
+    order = np.lexsort((j, i))
+    return i[order], j[order], distance.arcsec[order]
+
+
+def _positions(rows: Images | Spectra, what: str) -> SkyCoord:
+    missing = np.flatnonzero(~(np.isfinite(rows.ra) & np.isfinite(rows.dec)))
+    if len(missing):
+        raise ValueError(
+            f"{len(missing)} of {len(rows)} {what} have no ra, dec, first id "
+            f"{rows.ids[missing[0]]}; give coordinates or pair by id"
+        )
+    return SkyCoord(rows.ra, rows.dec, unit="deg")
+
+
+def _same_id(a: np.ndarray, b: np.ndarray) -> tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"]]:
+    """All pairs of rows with equal ids."""
+    order = np.argsort(b, kind="stable")
+    first, end = (np.searchsorted(b[order], a, side=side) for side in ("left", "right"))
+    count = end - first
+    i = np.repeat(np.arange(len(a)), count)
+    within = np.arange(len(i)) - np.repeat(np.cumsum(count) - count, count)
+    return i, order[np.repeat(first, count) + within]

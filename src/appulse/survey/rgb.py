@@ -1,0 +1,51 @@
+"""The Legacy Surveys viewer's colours: nanomaggies to red, green, blue, and back.
+
+The arcsinh stretch of Lupton et al. (2004) with the viewer's DR9 settings; the AstroCLIP image
+encoder was trained on it.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+
+from .images import Images
+
+# Planes are z, r, g: the viewer shows the reddest band as red.
+_SCALES = np.array([2.2, 3.4, 6.0], dtype=np.float32)[:, None, None]
+_OFFSET = 0.03
+_Q = 20.0
+_SATURATED = 1 - 0.5 / 255  # rounds to 255 in 8 bits
+
+
+def to_rgb(flux: Float[np.ndarray, "*B 3 y x"]) -> Float[np.ndarray, "*B 3 y x"]:
+    """Red, green and blue in [0, 1] of g, r, z in nanomaggies per 0.262″ pixel."""
+    light = flux[..., ::-1, :, :] * _SCALES + _OFFSET
+    intensity = np.maximum(light, 0).mean(axis=-3, keepdims=True)
+    stretched = np.arcsinh(_Q * intensity) / np.sqrt(_Q)
+    return np.clip(light * (stretched / np.where(intensity > 0, intensity, 1e-6)), 0, 1)
+
+
+def to_flux(images: Images) -> Images:
+    """The nanomaggies behind images of `kind="rgb"`; fluxes are returned as they are.
+
+    Exact where no channel is clipped: the mean of the three channels is the stretched
+    intensity, which gives the intensity. Pixels with a channel at its maximum become masked. A
+    channel at 0 only bounds its band: it becomes the flux at which the viewer shows black,
+    −0.005 to −0.014 nanomaggies. JPEG keeps 8 bits, so expect some per cent of error, and more
+    in the faint wings.
+    """
+    if images.kind == "flux":
+        return images
+    rgb = images.flux
+    stretched = rgb.mean(axis=1, keepdims=True) * np.sqrt(_Q)
+    light = rgb * _sinh_ratio(stretched) / np.sqrt(_Q)
+    flux = ((light - _OFFSET) / _SCALES)[:, ::-1]
+    saturated = (rgb >= _SATURATED).any(axis=1, keepdims=True)
+    mask = images.mask | saturated
+    return replace(images, flux=np.where(mask, 0, flux), mask=mask, kind="flux")
+
+
+def _sinh_ratio(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """sinh(x) / x, which is 1 at 0."""
+    return np.where(x > 0, np.sinh(x) / np.where(x > 0, x, 1), 1)

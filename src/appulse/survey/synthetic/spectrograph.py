@@ -1,0 +1,116 @@
+"""Spectroscopic instrument: throughput, sky, noise and calibration in the manner of DESI.
+
+Numbers are ad hoc, tuned so that the signal-to-noise per pixel of a bright-survey exposure comes
+out near 1.4, 3.3 and 10 (5, 50, 95 %).
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ...units import DESI_PIXELS, desi_grid
+from .table import Table
+
+SKY_NOISE = 0.50  # 1e-17 erg/s/cm²/Å per pixel at unit throughput and sky
+# Telluric bands: Å, Å (σ), depth.
+TELLURIC = (
+    (6875.0, 14.0, 0.25),
+    (7190.0, 45.0, 0.12),
+    (7610.0, 22.0, 0.45),
+    (8230.0, 60.0, 0.1),
+    (9400.0, 130.0, 0.3),
+)
+# Dichroics between the three arms: Å, Å (σ), depth.
+DICHROICS = ((5780.0, 35.0, 0.25), (7580.0, 30.0, 0.2))
+# Bright night-sky lines beside the OH forest: Å, strength.
+SKY_LINES = ((5578.9, 9.0), (5891.6, 1.5), (5897.6, 1.0), (6302.0, 3.5), (6365.5, 1.2))
+
+Pixels = Float[np.ndarray, "L"]
+Flux = Float[Tensor, "B L"]
+
+
+@dataclass(frozen=True, eq=False)
+class Conditions(Table):
+    """Of each exposure: noise relative to the typical one, and errors of the reduction.
+
+    Attributes:
+        noise: Factor on the standard deviation.
+        grey, tilt: Relative error of the flux calibration, and how it changes from the middle
+            of the spectrum to its red end.
+        residual: Sky left over, relative to the strength of its lines.
+    """
+
+    noise: Float[np.ndarray, "B"]
+    grey: Float[np.ndarray, "B"]
+    tilt: Float[np.ndarray, "B"]
+    residual: Float[np.ndarray, "B"]
+
+
+def draw_conditions(n: int, rng: np.random.Generator) -> Conditions:
+    """Conditions of `n` exposures; calibration is good to 2 % in level and in slope."""
+    return Conditions(
+        noise=rng.lognormal(0, 0.15, n),
+        grey=rng.normal(0, 0.02, n),
+        tilt=rng.normal(0, 0.02, n),
+        residual=rng.normal(0, 0.018, n),
+    )
+
+
+def variance(flux: Flux, conditions: Conditions) -> Flux:
+    """Noise variance of each pixel: sky and the source's own photons through the throughput."""
+    sky = torch.from_numpy((0.45 + 0.1925 * sky_lines()).astype(np.float32))
+    gain = torch.from_numpy((SKY_NOISE**2 / 0.6 / throughput() ** 2).astype(np.float32))
+    noise = _column(conditions.noise)
+    return noise**2 * gain * (sky + 0.10 * flux.clamp(min=0))
+
+
+def calibration(conditions: Conditions) -> Flux:
+    """Factor by which the flux calibration errs; the noise knows nothing of it."""
+    slope = torch.linspace(-1, 1, DESI_PIXELS)
+    return 1 + _column(conditions.grey) + _column(conditions.tilt) * slope
+
+
+def sky_residual(conditions: Conditions) -> Flux:
+    """Sky lines left after subtraction; ivar knows nothing of them."""
+    lines = torch.from_numpy((sky_lines() / np.sqrt(throughput())).astype(np.float32))
+    return _column(conditions.residual * conditions.noise) * lines
+
+
+def noise(variance: Flux, rng: np.random.Generator) -> Flux:
+    """Gaussian noise of the given variance."""
+    draw = rng.standard_normal(tuple(variance.shape), dtype=np.float32)
+    return torch.from_numpy(draw) * torch.sqrt(variance)
+
+
+@cache
+def throughput() -> Pixels:
+    """Of atmosphere and instrument, relative to its best: blue roll-off, dichroics, telluric."""
+    wave = desi_grid()
+    air = 1 - sum(depth * _gaussian(wave, center, sigma) for center, sigma, depth in TELLURIC)
+    arms = 1 - sum(depth * _gaussian(wave, center, sigma) for center, sigma, depth in DICHROICS)
+    blue = 1 / (1 + np.exp(-(wave - 3850) / 170))
+    red = 1 - 0.8 * np.clip((wave - 9400) / 900, 0, None)
+    return air * arms * blue * red
+
+
+@cache
+def sky_lines() -> Pixels:
+    """Night-sky lines: an OH forest, strewn at random once and for all, and five bright lines."""
+    rng = np.random.default_rng(3)
+    forest = np.sort(np.concatenate([rng.uniform(6800, 9824, 150), rng.uniform(7200, 9800, 90)]))
+    strength = rng.lognormal(0, 1, len(forest)) * np.clip((forest - 6500) / 1800, 0.1, 1.5)
+    lines = [*zip(forest, strength, strict=True), *SKY_LINES]
+    wave = desi_grid()
+    return np.sum([height * _gaussian(wave, center, 0.85) for center, height in lines], axis=0)
+
+
+def _gaussian(wave: Pixels, center: float, sigma: float) -> Pixels:
+    return np.exp(-(((wave - center) / sigma) ** 2) / 2)
+
+
+def _column(values: Float[np.ndarray, "B"]) -> Float[Tensor, "B 1"]:
+    return torch.from_numpy(values.astype(np.float32))[:, None]

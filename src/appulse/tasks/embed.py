@@ -1,0 +1,91 @@
+"""Embeddings of files and of surveys."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..align.model import AlignedModel
+from ..device import Precision
+from ..progress import track
+from ..search.embeddings import Embeddings
+from ..survey.images import Images
+from ..survey.spectra import Spectra
+from ..survey.store import SurveyStore
+from ..survey.survey import PROPERTIES
+
+KEPT = ("survey", *PROPERTIES, "morphology")  # columns of a survey worth filtering by
+
+
+def embed_images(
+    model: AlignedModel,
+    batches: Iterable[Images],
+    *,
+    device: str = "auto",
+    precision: Precision = "float32",
+) -> Embeddings:
+    """Embeddings of images, batch after batch, with their positions."""
+    ids, ra, dec, vectors = _joined(
+        (b.ids, b.ra, b.dec, model.embed_images(b, device=device, precision=precision))
+        for b in batches
+    )
+    return Embeddings(ids, vectors, "image", model.hash(), {"ra": ra, "dec": dec})
+
+
+def embed_spectra(
+    model: AlignedModel,
+    batches: Iterable[Spectra],
+    *,
+    device: str = "auto",
+    precision: Precision = "float32",
+) -> Embeddings:
+    """Embeddings of spectra, batch after batch, with positions and `spectrum_redshift`."""
+    ids, ra, dec, vectors, z = _joined(
+        (
+            b.ids,
+            b.ra,
+            b.dec,
+            model.embed_spectra(b, device=device, precision=precision),
+            model.redshift(b),
+        )
+        for b in batches
+    )
+    columns = {"ra": ra, "dec": dec, "spectrum_redshift": z}
+    return Embeddings(ids, vectors, "spectrum", model.hash(), columns)
+
+
+def embed_survey(
+    model: AlignedModel,
+    store: SurveyStore,
+    part: str | None = None,
+    *,
+    device: str = "auto",
+    precision: Precision = "float32",
+) -> tuple[Embeddings, Embeddings]:
+    """Image and spectrum embeddings of a part of a survey, in its order, with its labels."""
+
+    def read(field: str) -> Iterator[Any]:
+        batches = store.batches(part, 512, fields=(field,), shuffle=False)
+        rows = len(store.rows(part))
+        return track((b[field] for b in batches), f"embed {field}, {part or 'all'}", rows)
+
+    labels = store.columns([name for name in KEPT if name in store.names], part)
+    images = embed_images(model, read("images"), device=device, precision=precision)
+    spectra = embed_spectra(model, read("spectra"), device=device, precision=precision)
+    return (
+        replace(images, columns={**images.columns, **labels}),
+        replace(spectra, columns={**spectra.columns, **labels}),
+    )
+
+
+def _joined(rows: Iterable[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
+    """Arrays of several batches, end to end.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    batches = list(rows)
+    if not batches:
+        raise ValueError("nothing to embed: no rows were read")
+    return [np.concatenate(parts) for parts in zip(*batches, strict=True)]

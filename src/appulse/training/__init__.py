@@ -1,0 +1,1 @@
+"""Training: the loop, schedules, run folders; knows no galaxy."""

@@ -1,0 +1,86 @@
+"""Tensors computed once and read many times, in memory-mapped files."""
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from numpy.lib.format import open_memmap
+from torch import Tensor
+
+
+class TensorCache:
+    """Named tensors of N rows on disk, of which only the rows asked for are read.
+
+    bfloat16, which NumPy lacks, is kept as its bits in int16 under a name ending in ".bfloat16".
+    """
+
+    def __init__(self, path: str | Path):
+        """Opens a complete cache."""
+        self.path = Path(path)
+        files = sorted(self.path.glob("*.npy"))
+        self._arrays = {f.stem: np.load(f, mmap_mode="r", allow_pickle=False) for f in files}
+
+    @classmethod
+    def create(
+        cls, path: str | Path, rows: int, batches: Iterable[dict[str, Tensor]]
+    ) -> "TensorCache":
+        """Writes `rows` rows, batch after batch; a complete cache at `path` is kept as it is.
+
+        Raises:
+            ValueError: If the batches hold another number of rows.
+        """
+        path = Path(path)
+        if not path.exists():
+            unfinished = path.with_name(f".{path.name}")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            _write(unfinished, rows, batches)
+            unfinished.rename(path)
+        return cls(path)
+
+    def __len__(self) -> int:
+        return len(next(iter(self._arrays.values())))
+
+    def take(
+        self, rows: Int[np.ndarray, "N"] | slice, names: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
+        """The tensors of these names, or all, at some rows."""
+        tensors = {}
+        for stem, array in self._arrays.items():
+            name = stem.removesuffix(".bfloat16")
+            if names is None or name in names:
+                tensor = torch.from_numpy(np.array(array[rows]))
+                tensors[name] = tensor if name == stem else tensor.view(torch.bfloat16)
+        return tensors
+
+    def delete(self) -> None:
+        """Removes the files."""
+        self._arrays = {}
+        shutil.rmtree(self.path)
+
+
+def _write(folder: Path, rows: int, batches: Iterable[dict[str, Tensor]]) -> None:
+    arrays: dict[str, np.ndarray] = {}
+    done = 0
+    for batch in batches:
+        plain = dict(_plain(name, tensor) for name, tensor in batch.items())
+        for name, array in plain.items():
+            if name not in arrays:
+                shape = (rows, *array.shape[1:])
+                arrays[name] = open_memmap(folder / f"{name}.npy", "w+", array.dtype, shape)
+            if done + len(array) > rows:
+                raise ValueError(f"{name} has more rows than the {rows} expected")
+            arrays[name][done : done + len(array)] = array
+        done += len(array)
+    if done != rows:
+        raise ValueError(f"{done} rows were computed; expected {rows}")
+
+
+def _plain(name: str, tensor: Tensor) -> tuple[str, np.ndarray]:
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        return f"{name}.bfloat16", tensor.view(torch.int16).numpy()
+    return name, tensor.numpy()

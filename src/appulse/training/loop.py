@@ -1,0 +1,204 @@
+"""The training loop: one for every objective."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..device import Precision, autocast, resolve_device
+from ..progress import bar
+from .run import RunFolder, load_weights
+
+M = TypeVar("M", bound=nn.Module)
+Batches = Callable[[int], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long, how fast and how precisely to train."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+    warmup: int = 30  # steps
+    clip: float = 1.0  # largest norm of the gradient
+    ema: float | None = None  # decay per step; the averaged weights are the result
+    precision: Precision = "auto"
+    seed: int = 0
+    log_every: int = 10  # steps
+    validate_every: int = 100  # steps
+    save_every: float = field(default=60.0, compare=False)  # seconds
+
+
+def warmup_cosine(step: int, steps: int, warmup: int) -> float:
+    """Factor on the learning rate: linear up to 1 at `warmup`, then half a cosine down to 0."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+
+
+def train(
+    model: M,
+    loss: Callable[[M, Any], Tensor],
+    batches: Batches,
+    config: TrainingConfig,
+    run: RunFolder,
+    *,
+    validate: Callable[[M], dict[str, float]] | None = None,
+    device: str = "auto",
+    title: str = "training",
+) -> M:
+    """Trains `model` in place, or goes on where the run folder's last checkpoint stopped.
+
+    Every random number follows from the seed and the step, so an interrupted run ends with the
+    weights of an uninterrupted one, bit for bit at an equal number of threads. Ctrl-C saves first.
+
+    Args:
+        loss: From model and batch to a scalar.
+        batches: From a step to that step's batch and all that follow; at least `steps` of them.
+        validate: Metrics of the model, logged beside the loss.
+
+    Returns:
+        The model with its final weights, on the device.
+
+    Raises:
+        FloatingPointError: If the loss is not finite.
+        OSError: If a checkpoint cannot be written; the last one stays.
+    """
+    place = resolve_device(device)
+    model.to(place)
+    if run.finished:
+        model.load_state_dict(load_weights(run.path))
+        return model
+    state = _State(model, config, run)
+    with torch.random.fork_rng(), _progress(title, config.steps, state.step) as show:
+        try:
+            for batch in _limited(batches, state.step, config.steps):
+                torch.manual_seed(config.seed * 1_000_003 + state.step)
+                with autocast(place, config.precision):
+                    value = loss(model, batch)
+                state.update(value)
+                show(state.step, value)
+                if validate and state.due(config.validate_every):
+                    run.log(step=state.step, **validate(state.result))
+                state.save_if_due()
+        except KeyboardInterrupt:
+            state.save()
+            raise
+    model.load_state_dict(state.result.state_dict())
+    run.finish(model.state_dict())
+    return model
+
+
+class _State:
+    """Model, optimiser, average and step: what a checkpoint holds."""
+
+    def __init__(self, model: nn.Module, config: TrainingConfig, run: RunFolder):
+        self.model, self.config, self.run = model, config, run
+        self.optimizer = torch.optim.AdamW(_groups(model, config), lr=config.learning_rate)
+        self.average = config.ema and AveragedModel(
+            model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
+        )
+        self.step, self.saved = 0, time.monotonic()
+        checkpoint = run.load()
+        if checkpoint:
+            self._restore(*checkpoint)
+
+    @property
+    def result(self) -> Any:
+        """The model to keep: the average where there is one."""
+        return self.average.module if self.average else self.model
+
+    def update(self, value: Tensor) -> None:
+        """One step of the optimiser down the gradient of `value`."""
+        if not torch.isfinite(value):
+            raise FloatingPointError(
+                f"the loss is {value.item()} at step {self.step}; "
+                "look for bad input, or lower the learning rate"
+            )
+        factor = warmup_cosine(self.step, self.config.steps, self.config.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = factor * self.config.learning_rate
+        self.optimizer.zero_grad()
+        value.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimizer.step()
+        if self.average:
+            self.average.update_parameters(self.model)
+        self.step += 1
+        if self.due(self.config.log_every):
+            self.run.log(step=self.step, loss=value.item(), gradient=norm.item())
+
+    def due(self, every: int) -> bool:
+        """Whether this step is one of every so many, or the last."""
+        return self.step % every == 0 or self.step == self.config.steps
+
+    def save_if_due(self) -> None:
+        """Writes a checkpoint if the last one is some time ago."""
+        if time.monotonic() - self.saved > self.config.save_every:
+            self.save()
+
+    def save(self) -> None:
+        """Writes a checkpoint."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        if self.average:
+            tensors |= {f"average.{n}": value for n, value in self.average.state_dict().items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+        self.run.save(tensors, self.step)
+        self.saved = time.monotonic()
+
+    def _restore(self, tensors: dict[str, Tensor], step: int) -> None:
+        self.step = step
+        self.model.load_state_dict(_with_prefix(tensors, "model."))
+        if self.average:
+            self.average.load_state_dict(_with_prefix(tensors, "average."))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in _with_prefix(tensors, "optimizer.").items():
+            index, moment = name.split(".")
+            moments.setdefault(int(index), {})[moment] = value
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+
+
+def _groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
+    """Weight decay for matrices only; biases, norms and single vectors go without."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def _limited(batches: Batches, start: int, steps: int) -> Iterator[Any]:
+    """The batches of the remaining steps.
+
+    Raises:
+        ValueError: If there are fewer.
+    """
+    if start >= steps:
+        return
+    for step, batch in enumerate(batches(start), start):
+        yield batch
+        if step + 1 == steps:
+            return
+    raise ValueError(f"the data ended before step {steps}; expected endless batches")
+
+
+@contextmanager
+def _progress(title: str, steps: int, done: int) -> Iterator[Callable[[int, Tensor], None]]:
+    with bar() as progress:
+        task = progress.add_task(title, total=steps, completed=done, note="")
+        yield lambda step, value: progress.update(
+            task, completed=step, note=f"loss {value.item():.4f}"
+        )

@@ -1,0 +1,196 @@
+"""A run folder: what was trained, how, and everything needed to go on.
+
+    config.json          what makes the run: model, training, data
+    about.json           versions, machine and time of the last start; not compared
+    metrics.jsonl        one line per logged step
+    resume.safetensors   weights, optimiser and step, while unfinished
+    weights.safetensors  the result
+
+Each file is written to a temporary name and renamed: a kill leaves the last whole one.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..files import atomic_path
+
+
+class RunFolder:
+    """The folder of one training run."""
+
+    def __init__(self, path: str | Path, config: dict[str, Any]):
+        """Opens `path` for a run of this configuration, new or begun.
+
+        Raises:
+            ValueError: If the folder holds a run of another configuration.
+        """
+        self.path = Path(path)
+        self.config = json.loads(json.dumps(config))
+        there = read_config(self.path) if (self.path / "config.json").exists() else None
+        if there is not None and there != self.config:
+            raise ValueError(
+                f"{self.path} holds a run with another configuration "
+                f"({_difference(there, self.config)}); "
+                "choose another folder, or delete this one"
+            )
+        write_json(self.path / "config.json", self.config)
+        write_json(self.path / "about.json", provenance())
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has its final weights."""
+        return (self.path / "weights.safetensors").exists()
+
+    def finish(self, weights: dict[str, Tensor]) -> None:
+        """Writes the final weights and drops the resume state."""
+        save_tensors(self.path / "weights.safetensors", weights)
+        (self.path / "resume.safetensors").unlink(missing_ok=True)
+
+    def save(self, tensors: dict[str, Tensor], step: int) -> None:
+        """Writes the state from which step `step` follows."""
+        save_tensors(self.path / "resume.safetensors", tensors, {"step": str(step)})
+
+    def load(self) -> tuple[dict[str, Tensor], int] | None:
+        """The last saved state and its step, or None for a new run.
+
+        Lines of `metrics.jsonl` beyond that step are dropped: those steps will run again.
+        """
+        path = self.path / "resume.safetensors"
+        if not path.exists():
+            (self.path / "metrics.jsonl").unlink(missing_ok=True)
+            return None
+        with safe_open(path, "pt") as file:
+            step = int(file.metadata()["step"])
+        kept = [line for line in read_metrics(self.path) if line["step"] <= step]
+        with atomic_path(self.path / "metrics.jsonl") as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        return load_file(path), step
+
+    def log(self, **values: float) -> None:
+        """Adds a line to `metrics.jsonl`."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+def save_tensors(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Writes a safetensors file whole or not at all.
+
+    Raises:
+        OSError: If it cannot be written; the file before it stays.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        with atomic_path(path) as temporary:
+            save_file(plain, temporary, metadata)
+    except (OSError, SafetensorError) as error:
+        size = sum(tensor.nbytes for tensor in plain.values()) / 1e6
+        raise OSError(
+            f"could not write {path} ({size:.0f} MB): {error}; the last whole checkpoint is kept: "
+            "make room, then run the same command again"
+        ) from error
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The lines of a run's `metrics.jsonl`; one that a kill cut short is left out."""
+    file = path / "metrics.jsonl"
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}\n")]
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration of a run folder.
+
+    Raises:
+        ValueError: If there is none, or it is not JSON.
+    """
+    try:
+        return json.loads((path / "config.json").read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path} is not a run folder: it has no config.json") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path / 'config.json'} is not JSON: {error}") from error
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The final weights of a run folder.
+
+    Raises:
+        ValueError: If the run is unfinished, or the file is damaged.
+    """
+    if not (path / "weights.safetensors").exists():
+        raise ValueError(f"{path} has no weights.safetensors; its training has not finished")
+    try:
+        return load_file(path / "weights.safetensors")
+    except SafetensorError as error:
+        raise ValueError(f"{path / 'weights.safetensors'} is damaged: {error}") from error
+
+
+def digest(tensors: dict[str, Tensor], length: int = 16) -> str:
+    """A short name for a set of tensors: equal tensors, equal name."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        plain = tensor.detach().cpu().contiguous()
+        sha.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
+        sha.update(plain.view(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()[:length]
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes JSON whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, machine and time."""
+    return {
+        "appulse": version("appulse"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _commit() -> str | None:
+    """Commit of the source tree, None for an installed package."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() or None
+
+
+def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """The first few settings that differ, as "name: there, not wanted"."""
+    old, new = _flat(there), _flat(wanted)
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return "; ".join(f"{name}: {old.get(name)}, not {new.get(name)}" for name in names[:3])
+
+
+def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(config, dict):
+        return {prefix: config}
+    return {
+        name: value
+        for key, inner in config.items()
+        for name, value in _flat(inner, f"{prefix}.{key}" if prefix else key).items()
+    }

@@ -1,0 +1,126 @@
+"""Attention, blocks and positions, for images and spectra alike (Vaswani et al. 2017).
+
+Shapes: B batch, T tokens, Q queries, D width, H heads.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def attend(
+    query: Float[Tensor, "B H Q d"], key: Float[Tensor, "B H T d"], value: Float[Tensor, "B H T d"]
+) -> Float[Tensor, "B H Q d"]:
+    """Softmax attention: the fused kernel, except in bfloat16 on a CPU.
+
+    There the fused kernel computes in float32; plain products are up to twice as fast for the few
+    hundred tokens we have (benchmarks/attention.py).
+    """
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+        return (query / math.sqrt(query.shape[-1]) @ key.transpose(-2, -1)).softmax(-1) @ value
+    return F.scaled_dot_product_attention(query, key, value)
+
+
+class Attention(nn.Module):
+    """Multi-head attention of `x` over `tokens`, or over itself."""
+
+    def __init__(self, width: int, heads: int, token_width: int | None = None):
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} is not a multiple of heads {heads}")
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(token_width or width, 2 * width)
+        self.project = nn.Linear(width, width)
+
+    def forward(
+        self, x: Float[Tensor, "B Q D"], tokens: Float[Tensor, "B T E"] | None = None
+    ) -> Float[Tensor, "B Q D"]:
+        """What each row of `x` gathers from the tokens, or from `x` itself."""
+        query, key, value = self._heads(x, x if tokens is None else tokens)
+        mixed = attend(query, key, value)
+        return self.project(rearrange(mixed, "B H Q d -> B Q (H d)"))
+
+    def weights(
+        self, x: Float[Tensor, "B Q D"], tokens: Float[Tensor, "B T E"]
+    ) -> Float[Tensor, "B H Q T"]:
+        """The softmax weights that `forward` mixes values with; they sum to 1 over T."""
+        query, key, _ = self._heads(x, tokens)
+        return (query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])).softmax(-1)
+
+    def _heads(self, x: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        key, value = self.key_value(tokens).chunk(2, dim=-1)
+        query, key, value = (
+            rearrange(t, "B T (H d) -> B H T d", H=self.heads) for t in (self.query(x), key, value)
+        )
+        return query, key, value
+
+
+class MLP(nn.Sequential):
+    """Two linear layers with a GELU between them."""
+
+    def __init__(self, width: int, expansion: int = 4):
+        super().__init__(
+            nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width)
+        )
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: tokens look at each other, then each by itself."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = MLP(width)
+
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """The tokens, changed."""
+        x = x + self.attention(self.norm_attention(x))
+        return x + self.mlp(self.norm_mlp(x))
+
+
+class ReadBlock(nn.Module):
+    """Pre-norm block whose queries read from tokens that they do not change.
+
+    The attention's output starts at zero: what the queries bring along passes unharmed until
+    the tokens have something to add.
+    """
+
+    def __init__(self, width: int, heads: int, token_width: int):
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(width)
+        self.norm_tokens = nn.LayerNorm(token_width)
+        self.attention = Attention(width, heads, token_width)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = MLP(width)
+        nn.init.zeros_(self.attention.project.weight)
+
+    def forward(
+        self, x: Float[Tensor, "B Q D"], tokens: Float[Tensor, "B T E"]
+    ) -> Float[Tensor, "B Q D"]:
+        """The queries, changed."""
+        x = x + self.attention(self.norm_attention(x), self.norm_tokens(tokens))
+        return x + self.mlp(self.norm_mlp(x))
+
+
+def sincos_position(
+    position: Float[Tensor, "*T"], width: int, shortest: float, longest: float
+) -> Float[Tensor, "*T {width}"]:
+    """Sines and cosines of a coordinate at `width / 2` wavelengths from shortest to longest.
+
+    Two coordinates of an image take half of the width each. The unit is the coordinate's own, so
+    that tokens of another instrument get the position of what they see.
+    """
+    if width % 2:
+        raise ValueError(f"width {width} must be even: half sines, half cosines")
+    wavelength = torch.logspace(
+        math.log10(shortest), math.log10(longest), width // 2, device=position.device
+    )
+    phase = (2 * torch.pi * position[..., None] / wavelength).float()
+    return torch.cat([phase.sin(), phase.cos()], dim=-1)

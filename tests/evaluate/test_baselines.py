@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+from sklearn.metrics.pairwise import euclidean_distances
+
+from appulse.evaluate.baselines import (
+    SOFTENING,
+    Boosting,
+    PhotometryMatch,
+    brightness,
+    image_pixels,
+    magnitudes_and_colours,
+    spectrum_pixels,
+)
+from appulse.metrics import accuracy, partner_ranks, r2
+from appulse.survey.spectra import Spectra
+
+
+def test_bright_sources_get_ordinary_magnitudes_and_colours():
+    """Far above the softening, asinh magnitudes are ln flux and differences are ln ratios."""
+    flux = np.array([[[100.0, 200.0], [300.0, 800.0], [500.0, 900.0]]])
+    features = magnitudes_and_colours(flux)[0]
+    log = np.log(2 * flux[0] / SOFTENING)
+    colour, growth = np.diff(log, axis=0), np.diff(log, axis=1)
+    expected = np.concatenate([log.ravel(), colour.ravel(), growth.ravel()])
+    np.testing.assert_allclose(features, expected, atol=1e-4)
+
+
+def test_negative_fluxes_stay_finite_and_ordered():
+    flux = np.linspace(-5, 5, 11)[:, None, None] * np.ones((1, 3, 1))
+    assert (np.diff(magnitudes_and_colours(flux)[:, 0]) > 0).all()
+
+
+@pytest.mark.parametrize("size", [32, 70, 96])
+def test_image_pixels_are_means_of_the_centre(size):
+    flux = np.random.default_rng(0).normal(0, 0.01, (2, 3, size, size))
+    pixels = image_pixels(flux).reshape(2, 3, 32, 32)
+    step = size // 32
+    start = (size - 32 * step) // 2
+    for y, x in ((0, 0), (5, 31), (16, 7)):
+        block = flux[:, :, start + y * step :, start + x * step :][:, :, :step, :step]
+        np.testing.assert_allclose(np.sinh(pixels[:, :, y, x]) * 0.02, block.mean((2, 3)))
+
+
+def test_an_image_that_is_too_small_is_refused():
+    with pytest.raises(ValueError, match="16×16 pixels cannot be binned to 32×32"):
+        image_pixels(np.zeros((1, 3, 16, 16)))
+
+
+def test_spectrum_pixels_forget_brightness_and_brightness_keeps_it():
+    rng = np.random.default_rng(0)
+    flux = 5 + np.sin(np.linspace(0, 9, 7781)) + 0.1 * rng.normal(size=(1, 7781))
+    spectra = Spectra.from_arrays(np.concatenate([flux, 30 * flux]), ivar=np.full((2, 7781), 100.0))
+    faint, bright = spectrum_pixels(spectra)
+    np.testing.assert_allclose(faint, bright, rtol=1e-4)
+    assert np.median(faint) == pytest.approx(1, abs=0.01)
+    assert np.diff(brightness(spectra)[:, 0]) == pytest.approx(np.log10(30), abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    rng = np.random.default_rng(0)
+
+    def make(n):
+        x = rng.uniform(-1, 1, (n, 4))
+        y = np.stack([np.abs(x[:, 0]) + x[:, 1], np.sign(x[:, 2])], axis=1)
+        return x, y + 0.05 * rng.normal(size=y.shape), np.where(x[:, 0] * x[:, 1] > 0, "a", "b")
+
+    return make(800), make(300), make(300)
+
+
+def test_boosting_learns_numbers_with_holes_and_classes(parts):
+    (x, y, names), (x_val, y_val, names_val), (x_test, y_test, names_test) = parts
+    holes = y.copy()
+    holes[::2, 1] = np.nan
+    predicted = Boosting.fit(x, holes, x_val, y_val).predict(x_test)
+    assert r2(predicted[:, 0], y_test[:, 0]) > 0.9
+    assert r2(predicted[:, 1], y_test[:, 1]) > 0.9
+    classes = Boosting.fit(x, names, x_val, names_val).predict(x_test)
+    assert accuracy(classes, names_test) > 0.9
+
+
+def test_boosting_stops_on_the_validation_part(parts):
+    """With a validation part of pure noise there is nothing to gain: it stops at once."""
+    (x, y, _), (x_val, _, _), (x_test, _, _) = parts
+    noise = y.mean(axis=0) + np.random.default_rng(1).normal(size=(len(x_val), 2))
+    informed = Boosting.fit(x, y, x_val, parts[1][1]).predict(x_test)
+    stopped = Boosting.fit(x, y, x_val, noise).predict(x_test)
+    assert (stopped.std(axis=0) < 0.8 * informed.std(axis=0)).all()
+
+
+def test_photometry_match_finds_partners_by_mahalanobis_distance():
+    """Two apertures whose errors differ by 30 times: only whitening makes the good one count."""
+    rng = np.random.default_rng(0)
+
+    def make(n):
+        bands = rng.uniform(1, 5, (n, 6))
+        log = np.log(bands[:, :2])
+        apertures = 10 * np.exp(log + [0.01, 1.0] * rng.normal(size=(n, 2)))
+        return apertures, bands
+
+    train, validation, test = make(2000), make(500), make(300)
+    match = PhotometryMatch.fit(*train, *validation)
+    image, spectrum = match.image_vectors(test[0]), match.spectrum_vectors(test[1])
+    ranks = partner_ranks(-euclidean_distances(image, spectrum))
+    magnitudes = np.arcsinh(test[0] / SOFTENING)
+    predicted = np.arcsinh(10 * test[1][:, :2] / SOFTENING)
+    unweighted = partner_ranks(-euclidean_distances(magnitudes, predicted))
+    assert np.median(ranks) < 8 < np.median(unweighted)
+    error = match.image_vectors(validation[0]) - match.spectrum_vectors(validation[1])
+    np.testing.assert_allclose(np.cov(error.T), np.eye(2), atol=0.02)

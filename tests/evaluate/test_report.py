@@ -1,0 +1,139 @@
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from appulse.evaluate.protocol import Predictions
+from appulse.evaluate.report import (
+    SIMULATIONS_ONLY,
+    Plot,
+    property_panels,
+    provenance,
+    write_report,
+)
+from appulse.evaluate.results import Result
+from appulse.evaluate.tables import Table, goodness, table
+from appulse.figures import learning_curves
+
+HOSTILE = "<script>alert('x')</script>\" onload=\"alert(1)&amp;"
+
+
+def result(method, value, metric="top-10", modality="image → spectrum", target="partner", **kw):
+    given = {"n_train": 300, "n_test": 3000, "baseline": False} | kw
+    return Result(method, modality, target, metric, value, value - 0.01, value + 0.01, **given)
+
+
+class Page(HTMLParser):
+    """The tags and the text of a page, as a browser would see them."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture
+def page(tmp_path):
+    plot = Plot(HOSTILE, learning_curves({HOSTILE: {"a": ([0, 1], [1.0, 2.0])}}), HOSTILE)
+    results = [
+        result(HOSTILE, 0.91),
+        result("photometry", 0.76, baseline=True, n_train=1234),
+        result("a", 0.1234, "NMAD", "image", "redshift"),
+    ]
+    write_report(tmp_path / "report.html", results, [plot], {HOSTILE: HOSTILE}, summary=HOSTILE)
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+    return Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+
+
+def test_hostile_strings_stay_text(page):
+    assert "script" not in page.tags
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+    assert page.text.count(HOSTILE) >= 5
+
+
+def test_the_page_needs_no_other_file(page):
+    addresses = [v for name, v in page.attributes if name in ("src", "href", "action")]
+    assert len(addresses) == 1
+    assert addresses[0].startswith("data:image/svg+xml;base64,")
+    style = "".join(page.text)
+    assert "@import" not in style
+    assert "url(" not in style
+    assert "link" not in page.tags
+
+
+def test_the_page_says_what_matters(page):
+    assert SIMULATIONS_ONLY in page.text
+    assert "0.910" in page.text
+    assert "baseline 0.760: photometry" in page.text
+    assert "0.12340" in page.text
+    assert "1,234" in page.text
+    assert "true spectrum is the nearest" not in page.text  # no such result, no card
+
+
+def cells(element):
+    """Text of each row's cells, with what is bold."""
+    rows = [["".join(cell.itertext()) for cell in row] for row in element.iter("tr")]
+    return rows, ["".join(b.itertext()) for b in element.iter("b")]
+
+
+def test_table_puts_ours_first_and_marks_the_best():
+    spec = Table("t", "image → spectrum", [("partner", m, m) for m in ("top-10", "median rank")])
+    results = [
+        result("boosting", 0.7, baseline=True),
+        result("boosting", 3.0, "median rank", baseline=True),
+        result("mine", 0.9),
+        result("mine", 5.0, "median rank"),
+        result("other", 0.8),
+        result("elsewhere", 0.99, modality="image"),
+    ]
+    rows, bold = cells(table(spec, results))
+    assert rows[0] == ["method", "top-10", "median rank", "trained on"]
+    assert [row[0] for row in rows[1:]] == ["mine", "other", "boosting baseline"]
+    assert bold == ["0.900", "3"]
+    assert rows[2] == ["other", "0.8000.790 … 0.810", "–", "300"]
+
+
+def test_no_results_no_table():
+    assert table(Table("t", "image", [("age", "R²", "age")]), [result("m", 0.5)]) is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "better", "worse"),
+    [("R²", 0.9, 0.8), ("NMAD", 0.01, 0.02), ("median rank", 1.0, 2.0), ("bias", -0.01, 0.02)],
+)
+def test_goodness(metric, better, worse):
+    assert goodness(result("a", better, metric)) > goodness(result("b", worse, metric))
+
+
+def test_panels_leave_unknown_truth_out():
+    truth = {"redshift": np.array([0.1, 0.2, np.nan, 0.4]), "age": np.arange(4.0)}
+    predictions = Predictions("m", "image", {"redshift": np.array([0.1, 0.2, 9.0, 0.4])}, 10)
+    (panel,) = property_panels(predictions, truth)
+    assert panel.title == "R² 1.00"
+    assert panel.predicted.tolist() == panel.true.tolist() == [0.1, 0.2, 0.4]
+
+
+def test_a_failed_write_leaves_the_old_report(tmp_path):
+    (tmp_path / "report.html").write_text("old")
+
+    class Broken(Figure):
+        def savefig(self, *args, **kwargs):
+            raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        write_report(tmp_path / "report.html", [], [Plot("a", Broken())], {})
+    assert (tmp_path / "report.html").read_text() == "old"
+
+
+def test_provenance_names_versions():
+    about = provenance()
+    assert f"numpy {np.__version__}" in about["versions"]
+    assert about["commit"]

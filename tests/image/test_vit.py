@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+import torch
+
+from appulse.image.vit import VisionTransformer, VisionTransformerConfig, arcsinh
+
+TINY = VisionTransformerConfig(size=24, patch=6, width=32, depth=2, heads=4)
+
+
+@pytest.fixture(scope="module")
+def trunk():
+    torch.manual_seed(0)
+    return VisionTransformer(TINY).eval()
+
+
+@pytest.fixture
+def batch():
+    torch.manual_seed(1)
+    flux = 0.1 * torch.randn(3, 3, 24, 24)
+    return flux, torch.zeros(flux.shape, dtype=torch.bool), torch.full((3,), 0.262)
+
+
+def test_one_token_per_patch(trunk, batch):
+    assert trunk(*batch).shape == (3, 16, 32)
+
+
+def test_patches_are_read_row_by_row(trunk, batch):
+    """A change in the third patch of the second row moves that token most."""
+    flux, mask, scale = batch
+    changed = flux.clone()
+    changed[:, :, 6:12, 12:18] += 1
+    difference = (trunk(changed, mask, scale) - trunk(*batch)).norm(dim=2)
+    assert (difference.argmax(1) == 1 * 4 + 2).all()
+
+
+def test_the_patch_embedding_is_a_convolution(trunk, batch):
+    flux, mask, _ = batch
+    planes = [torch.asinh(flux / s) for s in (0.01, 0.3)]
+    x = torch.cat([*planes, mask.any(1, keepdim=True).float()], 1)
+    kernel = trunk.embed_patch.weight.view(32, 7, 6, 6)
+    expected = torch.nn.functional.conv2d(x, kernel, trunk.embed_patch.bias, stride=6)
+    seen = []
+    hook = trunk.embed_patch.register_forward_hook(lambda _m, _i, out: seen.append(out))
+    trunk(*batch)
+    hook.remove()
+    torch.testing.assert_close(seen[0], expected.flatten(2).transpose(1, 2), atol=1e-4, rtol=1e-4)
+
+
+def test_position_and_pixel_scale_matter(trunk, batch):
+    flux, mask, scale = batch
+    assert not torch.allclose(trunk(flux.flip(3), mask, scale).mean(1), trunk(*batch).mean(1))
+    assert not torch.allclose(trunk(flux, mask, 2 * scale), trunk(*batch))
+
+
+def test_the_mask_is_seen(trunk, batch):
+    flux, mask, scale = batch
+    assert not torch.allclose(trunk(flux, ~mask, scale), trunk(*batch))
+
+
+def test_a_batch_of_one_equals_its_row(trunk, batch):
+    one = trunk(*(x[1:2] for x in batch))
+    torch.testing.assert_close(one, trunk(*batch)[1:2], atol=1e-5, rtol=1e-4)
+
+
+def test_arcsinh_equals_torchs_and_has_a_gradient():
+    x = torch.tensor([-3e3, -1.0, 0.0, 1e-6, 40.0], requires_grad=True)
+    torch.testing.assert_close(arcsinh(x.detach()), torch.asinh(x.detach()))
+    arcsinh(x).sum().backward()
+    np.testing.assert_allclose(x.grad, 1 / np.sqrt(1 + x.detach().numpy() ** 2), rtol=1e-5)
+
+
+def test_wrong_sizes_are_refused(trunk, batch):
+    with pytest.raises(ValueError, match="expected images of 24 x 24 pixels, got"):
+        trunk(batch[0][:, :, :12], batch[1][:, :, :12], batch[2])
+    with pytest.raises(ValueError, match="size 20 is not a multiple of patch 6"):
+        VisionTransformer(VisionTransformerConfig(size=20, patch=6))

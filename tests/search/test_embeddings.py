@@ -1,0 +1,62 @@
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from appulse.search.embeddings import Embeddings
+
+
+@pytest.fixture
+def embeddings():
+    vectors = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    columns = {
+        "redshift": np.array([0.1, np.nan, 0.3]),
+        "morphology": np.array(["spiral", "", "elliptical"]),
+        "zwarn": np.array([0, 4, 0]),
+    }
+    return Embeddings(np.array(["a", "b", "39628"]), vectors, "spectrum", "f00d", columns)
+
+
+def test_a_file_gives_back_every_bit(embeddings, tmp_path):
+    embeddings.write(tmp_path / "e.parquet")
+    back = Embeddings.read(tmp_path / "e.parquet")
+    assert (back.modality, back.model_hash) == ("spectrum", "f00d")
+    np.testing.assert_array_equal(back.ids, embeddings.ids)
+    np.testing.assert_array_equal(back.vectors, embeddings.vectors)
+    assert list(back.columns) == list(embeddings.columns)
+    for name, column in embeddings.columns.items():
+        np.testing.assert_array_equal(back.columns[name], column)
+
+
+def test_a_slice_of_a_table_keeps_rows_together(embeddings):
+    back = Embeddings.from_table(embeddings.to_table().slice(1))
+    np.testing.assert_array_equal(back.vectors, embeddings.vectors[1:])
+    assert back.ids.tolist() == ["b", "39628"]
+
+
+def test_another_table_is_refused(tmp_path):
+    pq.write_table(pa.table({"id": ["a"]}), tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match="no table of embeddings"):
+        Embeddings.read(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ids": np.array(["a"])}, "ids has 1 rows, vectors 3"),
+        ({"columns": {"z": np.ones(2)}}, "z has 2 rows"),
+        ({"columns": {"id": np.ones(3)}}, r"may not be named \['id'\]"),
+    ],
+)
+def test_inconsistent_rows_are_refused(embeddings, change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(embeddings, **change)
+
+
+@pytest.mark.parametrize("change", [{"vectors": np.ones(3, np.float32)}, {"modality": "sound"}])
+def test_wrong_kinds_are_refused(embeddings, change):
+    """By the type checker in tests, by our own check elsewhere."""
+    with pytest.raises((ValueError, TypeError)):
+        replace(embeddings, **change)

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+import torch
+
+from appulse.spectrum.redshift import DictionaryConfig, ShiftDictionary, high_pass
+from appulse.survey.spectra import Spectra
+from appulse.units import desi_grid
+
+EMISSION, ABSORPTION = (3728, 4863, 5008, 6565), (3935, 3970, 4305, 5176, 5893)  # Å, rest frame
+
+
+def spectra(n: int, seed: int, noise: float = 0.3) -> tuple[Spectra, np.ndarray]:
+    """Emission lines of any strength over absorption lines, on a sloping continuum."""
+    rng, grid = np.random.default_rng(seed), desi_grid()
+    redshift = rng.uniform(0.02, 0.35, n)
+    flux = 3 * (grid / 6000) ** rng.uniform(-1, 1, (n, 1))
+    for row, z in enumerate(redshift):
+        strength = {line: rng.uniform(0.5, 4) for line in EMISSION} | dict.fromkeys(ABSORPTION, -1)
+        for line, height in strength.items():
+            flux[row] += height * np.exp(-0.5 * ((grid - line * (1 + z)) / 6) ** 2)
+    flux += rng.normal(0, noise, flux.shape)
+    return Spectra.from_arrays(flux, ivar=np.full(len(grid), noise**-2)), redshift
+
+
+@pytest.fixture(scope="module")
+def dictionary() -> ShiftDictionary:
+    config = DictionaryConfig(templates=3, members=5)
+    train, z = spectra(200, seed=1)
+    return ShiftDictionary(config).fit(train).calibrate(train[:20], z[:20])
+
+
+def test_finds_redshifts_of_spectra_it_has_not_seen(dictionary):
+    test, z = spectra(60, seed=2)
+    error = (dictionary.redshift(test) - z) / (1 + z)
+    assert np.mean(np.abs(error) < 0.003) > 0.95
+    assert np.median(np.abs(error)) < 2e-4  # a third of a bin: the sub-bin peak works
+
+
+def test_brightness_and_slope_do_not_matter(dictionary):
+    test, _ = spectra(20, seed=3)
+    slope = 50 * (desi_grid() / 6000) ** 2
+    bright = Spectra.from_arrays(test.flux * slope, ivar=test.ivar / slope**2)
+    close = np.abs(dictionary.redshift(bright) - dictionary.redshift(test)) < 1e-3
+    assert close.mean() >= 0.9
+
+
+def test_match_equals_a_plain_loop_over_shifts(dictionary):
+    test, _ = spectra(3, seed=4)
+    flux, weight = high_pass(test, dictionary.config)
+    gain, amplitude = dictionary.match(flux, weight)
+    for row, template, shift in [(0, 0, 0), (1, 2, 17), (2, 1, 804)]:
+        part = dictionary.templates[template, shift : shift + flux.shape[1]].double()
+        f, w = flux[row].double(), weight[row].double()
+        power = (w * part**2).sum() + 1
+        expected = (w * f * part).sum() / power.sqrt()
+        assert gain[row, template, shift].item() == pytest.approx(expected.item(), abs=2e-3)
+        assert amplitude[row, template, shift].item() == pytest.approx(
+            (expected / power.sqrt()).item(), abs=1e-4
+        )
+
+
+def test_high_pass_removes_the_continuum_and_keeps_lines():
+    test, z = spectra(2, seed=5, noise=0.01)
+    flux, _ = high_pass(test, DictionaryConfig())
+    assert abs(flux[1].mean().item()) < 0.02
+    config = DictionaryConfig()
+    bin = int(np.log(6565 * (1 + z[1]) / config.blue) / config.bin)
+    assert flux[1, bin - 2 : bin + 3].max() > 0.3
+
+
+def test_masked_pixels_do_not_count(dictionary):
+    test, _ = spectra(10, seed=6)
+    spoiled = test.flux.copy()
+    spoiled[:, 3000:3100] = 1e4
+    mask = np.zeros(test.flux.shape, bool)
+    mask[:, 3000:3100] = True
+    masked = Spectra.from_arrays(spoiled, ivar=test.ivar, mask=mask)
+    assert np.median(np.abs(dictionary.redshift(masked) - dictionary.redshift(test))) < 1e-3
+
+
+def test_is_saved_and_loaded_by_its_state(dictionary):
+    copy = ShiftDictionary(dictionary.config)
+    copy.load_state_dict(dictionary.state_dict())
+    test, _ = spectra(4, seed=7)
+    np.testing.assert_array_equal(copy.redshift(test), dictionary.redshift(test))
+
+
+def test_says_nothing_before_calibration():
+    test, _ = spectra(20, seed=8)
+    fitted = ShiftDictionary(DictionaryConfig(templates=2, members=2)).fit(test)
+    assert np.isnan(fitted.redshift(test)).all()
+
+
+def test_too_few_spectra_are_refused():
+    test, _ = spectra(5, seed=9)
+    with pytest.raises(ValueError, match="5 spectra cannot teach 12 templates"):
+        ShiftDictionary().fit(test)
+
+
+def test_real_galaxies(shared):
+    """Templates learned from synthetic lines alone are no use here: only the mechanics are tested."""
+    from appulse.survey.readers import read_spectra
+    from appulse.survey.rejects import Rejects
+
+    real = read_spectra(str(shared / "data/real/spectra_sdss.npz"), rejects=Rejects())
+    shift, gains = ShiftDictionary(DictionaryConfig(templates=2)).fit(real).measure(real)
+    assert np.isfinite(shift).all()
+    assert torch.from_numpy(gains).abs().max() <= 1.001  # squares of correlations

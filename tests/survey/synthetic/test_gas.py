@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from appulse.survey.synthetic import gas
+from appulse.survey.synthetic.dust import calzetti
+
+NAMES = list(gas.LINES)
+
+
+@pytest.fixture(scope="module")
+def lines(population):
+    light = gas.draw_line_luminosities(population, np.random.default_rng(0))
+    return dict(zip(NAMES, light.T, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("line", "other", "ratio"),
+    [
+        ("H alpha", "H beta", 2.86),
+        ("H gamma", "H beta", 0.468),
+        ("H delta", "H beta", 0.259),
+        ("[O III] 5008", "[O III] 4960", 2.98),
+        ("[N II] 6585", "[N II] 6550", 3.05),
+    ],
+)
+def test_ratios_fixed_by_atomic_physics(lines, line, other, ratio):
+    np.testing.assert_allclose(lines[line] / lines[other], ratio, rtol=1e-6)
+
+
+def test_oxygen_doublet_stays_between_its_density_limits(lines):
+    ratio = lines["[O II] 3730"] / lines["[O II] 3727"]
+    assert (ratio > 0.35).all()
+    assert (ratio < 1.65).all()
+
+
+def test_halpha_gives_the_star_formation_rate_back(population, lines):
+    star_forming = ~population.quiescent & (population.log_ssfr > -10)
+    rate = lines["H alpha"] * 5.37e-42  # Kennicutt & Evans 2012 in linear form
+    ratio = rate / 10 ** (population.log_ssfr + population.log_mstar)
+    assert np.median(ratio[star_forming]) == pytest.approx(1, abs=0.01)
+    assert (ratio > 0.99).all()  # a nucleus only adds
+
+
+@pytest.mark.parametrize(("oxygen", "n2", "o3n2"), [(8.69, -0.368, 0.125), (8.33, -1.0, 1.25)])
+def test_strong_line_calibrations_at_tabulated_abundances(oxygen, n2, o3n2):
+    oxygen = np.array([oxygen])
+    assert gas.nitrogen_ratio(oxygen)[0] == pytest.approx(n2, abs=1e-3)
+    assert gas.oxygen_nitrogen_ratio(oxygen)[0] == pytest.approx(o3n2, abs=1e-3)
+
+
+def test_curti_polynomials_at_solar_abundance_and_below():
+    solar, poor = np.array([8.69]), np.array([8.19])
+    assert gas.oxygen2_ratio(solar)[0] == pytest.approx(0.435)
+    assert gas.sulfur_ratio(solar)[0] == pytest.approx(-0.442)
+    # x = -.5 in c0 + c1 x + ... of their table 2
+    assert gas.oxygen2_ratio(poor)[0] == pytest.approx(0.2558, abs=1e-3)
+    assert gas.sulfur_ratio(poor)[0] == pytest.approx(-1.0098, abs=1e-3)
+
+
+def test_balmer_decrement_measures_the_dust_of_the_gas():
+    """log (Hα/Hβ / 2.86) = .4 E(B-V) (k(Hβ) - k(Hα))."""
+    a_v = np.array([0.0, 0.5, 2.0])
+    through = dict(zip(NAMES, gas.line_transmission(a_v).T, strict=True))
+    decrement = -np.log10(through["H beta"] / through["H alpha"])
+    slope = 0.4 * (calzetti(np.array([4862.7])) - calzetti(np.array([6564.6])))
+    np.testing.assert_allclose(decrement / slope, 0.75 / 0.44 * a_v / 4.05)

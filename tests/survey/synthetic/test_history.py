@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appulse.survey.synthetic import history
+
+
+def one(start=10.0, timescale=3.0, quenched=0.0, burst=1.0, residual=0.0):
+    arguments = (start, timescale, quenched, burst, residual)
+    return history.mass_fractions(*(np.array([float(x)]) for x in arguments))
+
+
+@given(
+    st.floats(3, 13.5),
+    st.floats(0.15, 12),
+    st.floats(0, 0.9),
+    st.floats(0.1, 10),
+    st.floats(1e-14, 1e-11),
+)
+def test_all_mass_is_formed_after_the_start(start, timescale, quenched, burst, residual):
+    fraction = one(start, timescale, quenched * start, burst, residual)
+    assert fraction.sum() == pytest.approx(1)
+    assert (fraction >= 0).all()
+    assert fraction[0, start < history.AGE].sum() == 0
+    assert 0 < history.mean_age(fraction)[0] < start
+
+
+def test_delayed_exponential_has_its_closed_form():
+    start, tau = 10.0, 4.0
+    fraction = one(start, tau)
+    mean_time = tau * (2 - (start / tau) ** 2 / (np.exp(start / tau) - 1 - start / tau))
+    assert history.mean_age(fraction)[0] == pytest.approx(start - mean_time, abs=0.15)
+    total = tau**2 * (1 - np.exp(-start / tau) * (1 + start / tau))
+    now = start * np.exp(-start / tau) / total / 1e9
+    assert history.log_ssfr(fraction)[0] == pytest.approx(np.log10(now), abs=0.03)
+
+
+def test_burst_and_trickle_change_recent_stars_alone():
+    assert history.log_ssfr(one(burst=4))[0] > history.log_ssfr(one())[0] + 0.5
+    dead = one(timescale=0.2, quenched=9.0, residual=1e-12)
+    assert history.log_ssfr(dead)[0] == pytest.approx(-12, abs=1e-3)
+
+
+def test_bins_meet_the_averaging_time_of_the_label():
+    assert history.AGE_EDGE[np.sum(history.RECENT)] == pytest.approx(0.1)

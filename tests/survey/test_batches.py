@@ -1,0 +1,78 @@
+from itertools import islice
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appulse.survey.batches import BatchOrder, _reduce
+
+ROWS = np.arange(100, 123)
+
+
+@given(batch_size=st.integers(1, 23), seed=st.integers(0, 100))
+def test_an_epoch_holds_each_row_once(batch_size: int, seed: int):
+    order = BatchOrder(ROWS, batch_size, seed)
+    batches = list(order)
+    assert len(batches) == len(order) == order.steps_per_epoch
+    assert {len(batch) for batch in batches[:-1]} <= {batch_size}
+    assert sorted(np.concatenate(batches)) == ROWS.tolist()
+
+
+@given(
+    batch_size=st.integers(1, 23),
+    start=st.integers(0, 60),
+    drop_last=st.booleans(),
+    shuffle=st.booleans(),
+)
+def test_any_step_is_reached_without_those_before(batch_size, start, drop_last, shuffle):
+    order = {"seed": 5, "shuffle": shuffle, "drop_last": drop_last, "epochs": None}
+    whole = list(islice(BatchOrder(ROWS, batch_size, **order), start + 10))
+    resumed = islice(BatchOrder(ROWS, batch_size, **order, start=start), 10)
+    for expected, step in zip(whole[start:], resumed, strict=True):
+        np.testing.assert_array_equal(step, expected)
+
+
+def test_epochs_differ_and_can_be_begun_with():
+    first, second = (np.concatenate([*BatchOrder(ROWS, 4, epoch=epoch)]) for epoch in (0, 1))
+    assert (first != second).any()
+    both = np.concatenate([*BatchOrder(ROWS, 4, epochs=2)])
+    np.testing.assert_array_equal(both, np.concatenate([first, second]))
+
+
+def test_seeds_differ():
+    one, two = (np.concatenate([*BatchOrder(ROWS, 4, seed=seed)]) for seed in (0, 1))
+    assert (one != two).any()
+
+
+def test_unshuffled_batches_keep_the_order():
+    np.testing.assert_array_equal(np.concatenate([*BatchOrder(ROWS, 4, shuffle=False)]), ROWS)
+
+
+def test_length_counts_what_is_left():
+    order = BatchOrder(ROWS, 4, start=7, epochs=2, drop_last=True)
+    assert len(order) == len(list(order)) == 3
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6.0, dtype=np.float32).reshape(2, 3),
+        np.broadcast_to(np.arange(3.0), (2, 3)),
+        np.array([True, False]),
+        np.array(["one", "two"]),
+    ],
+)
+def test_arrays_survive_the_way_through_shared_memory(array: np.ndarray):
+    rebuild, arguments, *state = _reduce(array)
+    again = rebuild(*arguments)
+    if state:
+        again.__setstate__(*state)
+    np.testing.assert_array_equal(again, array, strict=True)
+    assert again.strides == array.strides
+
+
+@pytest.mark.parametrize(("rows", "batch_size"), [(ROWS[:0], 4), (ROWS[:3], 4), (ROWS, 0)])
+def test_refuses_an_epoch_without_steps(rows: np.ndarray, batch_size: int):
+    with pytest.raises(ValueError, match="do not fill a batch"):
+        BatchOrder(rows, batch_size, drop_last=True)

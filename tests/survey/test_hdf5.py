@@ -1,0 +1,127 @@
+import h5py
+import numpy as np
+import pytest
+
+from appulse.survey.readers import iter_surveys, read_images, read_spectra
+from appulse.survey.rejects import Rejects
+from appulse.units import desi_grid
+
+
+def _write_release(path, sizes=(3, 5), **spoil):
+    """As AstroCLIP's scripts/export_data.py: images are the transpose of (band, y, x)."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(sum(sizes), 3, 10, 12)).astype(np.float32)
+    flux = rng.normal(5, 1, (sum(sizes), 7781)).astype(np.float32)
+    first = 0
+    with h5py.File(path, "w") as file:
+        for i, n in enumerate(sizes):
+            group, rows = file.create_group(str(i)), slice(first, first + n)
+            group["image"] = np.stack([image.T for image in images[rows]])
+            group["spectrum"] = flux[rows, :, None]
+            group["redshift"] = np.linspace(0, 1, n, dtype=np.float32)
+            group["targetid"] = 39627866878514700 + np.arange(first, first + n)
+            for name, change in spoil.items():
+                change(group, i) if name == "group" else None
+            first += n
+    return images, flux
+
+
+def test_the_release_comes_out_the_right_way_round(tmp_path):
+    images, flux = _write_release(tmp_path / "r.h5")
+    parts = list(iter_surveys(tmp_path / "r.h5", Rejects(strict=True)))
+    np.testing.assert_array_equal(np.concatenate([p.images.flux for p in parts]), images)
+    np.testing.assert_array_equal(np.concatenate([p.spectra.flux for p in parts]), flux)
+    ids = np.concatenate([p.ids for p in parts])
+    assert ids.tolist() == [str(39627866878514700 + i) for i in range(8)]
+    np.testing.assert_allclose(parts[0].columns["redshift"], [0, 0.5, 1])
+    # the release has no errors: the noise that it shows
+    assert np.median(parts[0].spectra.ivar) == pytest.approx(1, rel=0.1)
+
+
+def test_either_half_alone(tmp_path):
+    images, flux = _write_release(tmp_path / "r.h5")
+    np.testing.assert_array_equal(read_images(tmp_path / "r.h5").flux, images)
+    np.testing.assert_array_equal(read_spectra(tmp_path / "r.h5").flux, flux)
+    assert read_images(tmp_path / "r.h5", size=8).flux.shape == (8, 3, 8, 8)
+
+
+def test_groups_come_in_numerical_order(tmp_path):
+    images, _ = _write_release(tmp_path / "r.h5", sizes=(1,) * 11)
+    np.testing.assert_array_equal(read_images(tmp_path / "r.h5").flux, images)
+
+
+def test_bad_pairs_are_set_aside(tmp_path):
+    def spoil(group, i):
+        if i == 1:
+            group["image"][2] = np.nan
+            group["spectrum"][4] = np.nan
+
+    images, _ = _write_release(tmp_path / "r.h5", group=spoil)
+    rejects = Rejects()
+    got = read_images(tmp_path / "r.h5", rejects=rejects)
+    np.testing.assert_array_equal(got.flux, images[[0, 1, 2, 3, 4, 6]])
+    assert [r.row for r in rejects] == [5, 7]
+    with pytest.raises(ValueError, match=r"r\.h5, row 5"):
+        read_images(tmp_path / "r.h5")
+
+
+def test_missing_or_uneven_datasets_say_so(tmp_path):
+    def drop(group, i):
+        if i == 1:
+            del group["redshift"]
+
+    _write_release(tmp_path / "a.h5", group=drop)
+    rejects = Rejects()
+    assert len(read_images(tmp_path / "a.h5", rejects=rejects)) == 3
+    assert "group /1 has no redshift" in next(iter(rejects)).reason
+
+    def shorten(group, i):
+        del group["redshift"]
+        group["redshift"] = np.zeros(2)
+
+    _write_release(tmp_path / "b.h5", group=shorten)
+    with pytest.raises(ValueError, match=r"lengths \[2, 3\]"):
+        read_images(tmp_path / "b.h5")
+
+
+def _write_groups(path):
+    grid = desi_grid()
+    with h5py.File(path, "w") as file:
+        whole = file.create_group("000")
+        whole["wave"], whole["flux"] = grid, np.full(7781, 2.0)
+        whole["ivar"], whole["mask"] = np.full(7781, 4.0), np.arange(7781) < 10
+        whole.attrs.update(targetid="77", ra=1.5, dec=-2.5)
+        bare = file.create_group("001")
+        bare["wave"] = 3500 + np.arange(7958) * 0.8
+        bare["flux"] = np.random.default_rng(0).normal(3, 0.5, 7958)
+        torn = file.create_group("002")
+        torn["flux"] = np.ones(7781)
+
+
+def test_one_group_per_spectrum(tmp_path):
+    _write_groups(tmp_path / "s.h5")
+    rejects = Rejects()
+    spectra = read_spectra(tmp_path / "s.h5", rejects=rejects)
+    assert spectra.ids.tolist() == ["77", "001"]
+    assert np.flatnonzero(spectra.mask[0]).tolist() == list(range(10))
+    assert (spectra.flux[0, 10:] == 2).all()
+    assert (spectra.ivar[0, 10:] == 4).all()
+    assert spectra.ra[0] == 1.5
+    assert np.isnan(spectra.ra[1])
+    assert spectra.flux[1].mean() == pytest.approx(3, abs=0.05)
+    assert [(r.row, "wave" in r.reason) for r in rejects] == [(2, True)]
+
+
+def test_the_real_groups(shared):
+    rejects = Rejects()
+    spectra = read_spectra(shared / "data" / "real" / "spectra_desi.h5", rejects=rejects)
+    assert len(spectra) + len(rejects) == 34
+    assert len(spectra) >= 27
+    assert (spectra.mask.mean(axis=1) < 0.5).all()
+    assert all("more than half" in r.reason for r in rejects)
+
+
+def test_a_file_that_is_not_hdf5(tmp_path):
+    (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"\0" * 100)
+    with pytest.raises(ValueError, match=r"a\.h5"):
+        read_images(tmp_path / "a.h5")

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from appulse import read_images, read_spectra
+from appulse.survey.readers import iter_images
+from appulse.survey.rejects import Rejects
+
+
+def _png(path, height=20, width=20, value=100):
+    Image.fromarray(np.full((height, width, 3), value, np.uint8)).save(path)
+
+
+def test_several_files_keep_their_order(tmp_path):
+    for name, value in (("b", 51), ("a", 102), ("c", 153)):
+        _png(tmp_path / f"{name}.png", value=value)
+    images = read_images([tmp_path / "c.png", f"{tmp_path}/[ab].png"])
+    assert images.ids.tolist() == ["c", "a", "b"]
+    np.testing.assert_allclose(images.flux[:, 0, 0, 0], [0.6, 0.4, 0.2], atol=1e-6)
+
+
+def test_sizes_must_agree_or_be_given(tmp_path):
+    _png(tmp_path / "a.png", 20, 20)
+    _png(tmp_path / "b.png", 30, 24)
+    with pytest.raises(ValueError, match="sizes"):
+        read_images(f"{tmp_path}/*.png")
+    images = read_images(f"{tmp_path}/*.png", size=24)
+    assert images.flux.shape == (2, 3, 24, 24)
+    assert images.mask[0, 0].sum() == 24**2 - 20**2
+    assert not images.mask[1].any()
+
+
+def test_the_content_decides_not_the_name(tmp_path):
+    _png(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "a.fits")
+    assert read_images(tmp_path / "a.fits").kind == "rgb"
+
+
+def test_foreign_missing_and_empty_files_are_set_aside(tmp_path):
+    _png(tmp_path / "good.png")
+    (tmp_path / "text.fits").write_text("hello")
+    (tmp_path / "empty.fits").touch()
+    names = [tmp_path / name for name in ("text.fits", "none.fits", "empty.fits", "good.png")]
+    rejects = Rejects()
+    assert len(read_images([*names, tmp_path], rejects=rejects)) == 1
+    reasons = [r.reason for r in rejects]
+    assert "begins with b'hello'; expected FITS" in reasons[0]
+    assert "FileNotFoundError" in reasons[1]
+    assert "begins with b''" in reasons[2]
+    assert "IsADirectoryError" in reasons[3]
+    assert all(r.row is None for r in rejects)
+
+
+def test_nothing_good_is_an_error_with_the_first_reason(tmp_path):
+    (tmp_path / "a.fits").write_text("hello")
+    rejects = Rejects()
+    with pytest.raises(ValueError, match=r"nothing could be read: 1 rejected, first .*hello"):
+        read_images(tmp_path / "a.fits", rejects=rejects)
+    with pytest.raises(FileNotFoundError, match="no file matches"):
+        read_images(f"{tmp_path}/*.nothing")
+
+
+def test_spectra_are_not_images_and_the_other_way_round(tmp_path):
+    _png(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="picture files hold no spectra"):
+        read_spectra(tmp_path / "a.png")
+    np.savez(tmp_path / "a.npz", flux=np.ones(3))
+    with pytest.raises(ValueError, match="npz files hold no images"):
+        read_images(tmp_path / "a.npz")
+
+
+def test_files_are_read_as_they_are_needed(tmp_path):
+    _png(tmp_path / "a.png")
+    parts = iter_images([tmp_path / "a.png", tmp_path / "none.png"], Rejects(strict=True))
+    assert next(parts).ids.tolist() == ["a"]
+    with pytest.raises(ValueError, match="none"):
+        next(parts)

@@ -1,0 +1,228 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from appulse.survey.batches import BatchOrder
+from appulse.training import run as run_module
+from appulse.training.loop import TrainingConfig, train, warmup_cosine
+from appulse.training.run import RunFolder, digest, read_metrics
+
+CONFIG = TrainingConfig(steps=30, batch_size=8, warmup=5, ema=0.9, log_every=1, validate_every=10)
+TARGET = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.GELU(), nn.Linear(8, 4))
+
+
+def loss(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return (model(x + 0.1 * torch.randn_like(x)) - x).square().mean()
+
+
+def batches(step: int):
+    order = BatchOrder(np.arange(64), 8, seed=3, start=step, epochs=None)
+    return (TARGET[rows] for rows in order)
+
+
+def run(path: Path, config: TrainingConfig = CONFIG, **options) -> nn.Module:
+    folder = RunFolder(path, {"stage": "test"})
+    return train(model(), loss, batches, config, folder, device="cpu", **options)
+
+
+def test_the_learning_rate_rises_and_falls():
+    rates = [warmup_cosine(step, 100, 10) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert rates[10] == 1
+    assert rates[55] == pytest.approx(0.5)
+    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert rates[-1] < 0.001
+
+
+def test_training_learns_and_writes_what_it_did(tmp_path):
+    seen = []
+    run(tmp_path / "run", validate=lambda m: seen.append(m) or {"score": 1.0})
+    lines = read_metrics(tmp_path / "run")
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert len(losses) == 30
+    assert np.mean(losses[-5:]) < 0.9 * losses[0]
+    assert [line["step"] for line in lines if "score" in line] == [10, 20, 30]
+    assert len(seen) == 3
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
+        "about.json",
+        "config.json",
+        "metrics.jsonl",
+        "weights.safetensors",
+    ]
+
+
+def test_one_step_equals_adamw_by_hand(tmp_path):
+    config = TrainingConfig(steps=1, batch_size=8, warmup=1, clip=1e9, precision="float32")
+    result = run(tmp_path, config).state_dict()
+    ours = model()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        loss(ours, next(batches(0))).backward()
+    for name, p in ours.named_parameters():
+        decay = 0.1 if p.ndim > 1 else 0.0
+        step = p.grad / (p.grad.abs() + 1e-8)  # AdamW's first step is the gradient's sign
+        expected = p * (1 - 1e-3 * decay) - 1e-3 * step
+        torch.testing.assert_close(result[name], expected, atol=1e-6, rtol=1e-5)
+
+
+def test_the_average_is_exponential(tmp_path):
+    path = []
+    config = replace(CONFIG, steps=5)
+    averaged = run(tmp_path / "a", config).state_dict()
+
+    def spy(m, x):
+        path.append(m[0].weight.detach().clone())
+        return loss(m, x)
+
+    last = train(
+        model(),
+        spy,
+        batches,
+        replace(config, ema=None),
+        RunFolder(tmp_path / "b", {}),
+        device="cpu",
+    )
+    after = [*path[1:], last[0].weight.detach()]
+    mean = after[0]
+    for weight in after[1:]:
+        mean = 0.9 * mean + 0.1 * weight
+    torch.testing.assert_close(averaged["0.weight"], mean, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("stop", [1, 7, 29])
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(tmp_path, stop):
+    run(tmp_path / "whole")
+    interrupted = []
+
+    def until(m, x):
+        if len(interrupted) == stop:
+            raise KeyboardInterrupt
+        interrupted.append(1)
+        return loss(m, x)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            model(),
+            until,
+            batches,
+            CONFIG,
+            RunFolder(tmp_path / "cut", {"stage": "test"}),
+            device="cpu",
+        )
+    run(tmp_path / "cut")
+    whole, cut = (load_file(tmp_path / n / "weights.safetensors") for n in ("whole", "cut"))
+    assert digest(whole) == digest(cut)
+    assert read_metrics(tmp_path / "whole") == read_metrics(tmp_path / "cut")
+
+
+def test_a_killed_process_ends_like_an_uninterrupted_one(tmp_path):
+    run(tmp_path / "whole")
+    script = f"""
+import sys, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_loop import *
+def slow(m, x):
+    time.sleep(0.03)
+    return loss(m, x)
+config = replace(CONFIG, save_every=0.0)
+train(model(), slow, batches, config, RunFolder({str(tmp_path / "cut")!r}, {{"stage": "test"}}), device="cpu")
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen([sys.executable, "-c", script], env=environment)
+    resume = tmp_path / "cut" / "resume.safetensors"
+    while not resume.exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "cut" / "weights.safetensors").exists()
+    run(tmp_path / "cut")
+    whole, cut = (load_file(tmp_path / n / "weights.safetensors") for n in ("whole", "cut"))
+    assert digest(whole) == digest(cut)
+
+
+def test_a_finished_run_is_loaded_not_repeated(tmp_path):
+    first = run(tmp_path).state_dict()
+    again = train(model(), None, None, CONFIG, RunFolder(tmp_path, {"stage": "test"}), device="cpu")
+    assert digest(first) == digest(again.state_dict())
+
+
+def test_another_configuration_is_refused(tmp_path):
+    RunFolder(tmp_path, {"model": {"width": 3, "depth": 1}})
+    with pytest.raises(ValueError, match="model.width: 3, not 4"):
+        RunFolder(tmp_path, {"model": {"width": 4, "depth": 1}})
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    with pytest.raises(FloatingPointError, match="the loss is nan at step 0"):
+        train(
+            model(),
+            lambda m, x: loss(m, x * torch.nan),
+            batches,
+            CONFIG,
+            RunFolder(tmp_path, {}),
+            device="cpu",
+        )
+
+
+def test_data_that_ends_early_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="the data ended before step 30"):
+        train(model(), loss, lambda step: [TARGET], CONFIG, RunFolder(tmp_path, {}), device="cpu")
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path, {})
+    folder.save({"x": torch.ones(3)}, 5)
+
+    def full(tensors, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_module, "save_file", full)
+    with pytest.raises(OSError, match=r"No space left.*the last whole checkpoint is kept"):
+        folder.save({"x": torch.zeros(3)}, 6)
+    tensors, step = folder.load()
+    assert step == 5
+    assert tensors["x"].tolist() == [1, 1, 1]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "about.json",
+        "config.json",
+        "metrics.jsonl",
+        "resume.safetensors",
+    ]
+
+
+def test_a_line_cut_short_is_left_out(tmp_path):
+    folder = RunFolder(tmp_path, {})
+    folder.log(step=1, loss=2.0)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 2, "loss": 1.0})[:-4])
+    assert read_metrics(tmp_path) == [{"step": 1, "loss": 2.0}]
+
+
+def test_digests_tell_values_names_shapes_and_types_apart():
+    tensors = [
+        {"a": torch.zeros(4)},
+        {"b": torch.zeros(4)},
+        {"a": torch.ones(4)},
+        {"a": torch.zeros(2, 2)},
+        {"a": torch.zeros(4, dtype=torch.int32)},
+    ]
+    assert len({digest(t) for t in tensors}) == 5
