@@ -12,10 +12,12 @@ _HOME = {
     "Images": "survey.images",
     "Spectra": "survey.spectra",
     "Survey": "survey.survey",
+    "Rejects": "survey.rejects",
     "SurveyStore": "survey.store",
     "read_images": "survey.readers",
     "read_spectra": "survey.readers",
     "simulate": "survey.synthetic.simulate",
+    "Embeddings": "search.embeddings",
     "Index": "search.index",
     "load": "align.model",
 }

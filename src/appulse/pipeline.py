@@ -9,14 +9,12 @@
 Every stage can be interrupted and run again: it goes on where it stopped.
 """
 
-import hashlib
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from .align.model import AlignedModel, load
 from .align.pairs import cache_pairs, pair_loss, retrieval, take_pairs
@@ -24,21 +22,23 @@ from .device import resolve_device
 from .evaluate.comparison import PARTS, compare, learning
 from .evaluate.report import provenance, write_report
 from .evaluate.results import Result, write_results
+from .files import Paths
 from .progress import track
 from .recipes import Recipe, tiny
 from .search.embeddings import Embeddings
 from .search.index import Index
 from .spectrum.masked import MaskedModel
-from .spectrum.redshift import ShiftDictionary
+from .spectrum.redshift import DICTIONARY, learn_dictionary
+from .survey import crossmatch
 from .survey.batches import BatchOrder
+from .survey.readers import iter_images, iter_spectra, modality_of, read_images, read_spectra
+from .survey.rejects import Rejects
 from .survey.store import SurveyStore
 from .survey.synthetic.simulate import simulate_blocks
-from .tasks.embed import embed_survey
+from .tasks.embed import embed_images, embed_spectra, embed_survey
 from .training.loop import train
-from .training.run import RunFolder, digest, load_weights, save_tensors
-
-DICTIONARY_SPECTRA = 6000  # more teach the dictionary nothing new
-CALIBRATION = 20  # labelled redshifts that set its zero point
+from .training.run import RunFolder, digest, save_tensors
+from .units import PIXEL_SCALE
 
 
 def simulate(
@@ -59,6 +59,35 @@ def simulate(
     return store
 
 
+def pair(
+    images: Paths,
+    spectra: Paths,
+    out: Path,
+    *,
+    radius: float = 1.0,
+    by: Literal["position", "id"] = "position",
+    size: int = 152,
+    pixel_scale: float = PIXEL_SCALE,
+    rejects: Path | None = None,
+) -> dict[str, Any]:
+    """Pairs image files with spectrum files into a store; returns who was left out and why."""
+    bad = Rejects()
+    pictures = read_images(images, size=size, pixel_scale=pixel_scale, rejects=bad)
+    pairing = crossmatch.pair(pictures, read_spectra(spectra, rejects=bad), radius, by)
+    if rejects:
+        bad.write(rejects)
+    store = SurveyStore.create(out, [pairing.survey()])
+    return {
+        "pairs": len(store),
+        "unmatched_images": pairing.images.ids[pairing.unmatched_images].tolist(),
+        "unmatched_spectra": pairing.spectra.ids[pairing.unmatched_spectra].tolist(),
+        "ambiguous_images": pairing.images.ids[pairing.ambiguous_images].tolist(),
+        "ambiguous_spectra": pairing.spectra.ids[pairing.ambiguous_spectra].tolist(),
+        "duplicates": [duplicate.targetid for duplicate in store.duplicates],
+        "rejected": [reject._asdict() for reject in bad],
+    }
+
+
 def pretrain_spectrum(
     survey: Path, out: Path, recipe: Recipe | None = None, *, device: str = "auto"
 ) -> None:
@@ -69,14 +98,17 @@ def pretrain_spectrum(
         out,
         {
             "stage": "pretrain spectrum",
-            "survey": identity(store),
+            "survey": store.identity,
             "spectrum": asdict(recipe.model.spectrum),
             "dictionary": asdict(recipe.model.dictionary),
             "masking": asdict(recipe.masking),
             "training": asdict(training),
         },
     )
-    learn_dictionary(store, recipe, run)
+    dictionary = run.path / DICTIONARY
+    if not dictionary.exists():
+        learned = learn_dictionary(store, recipe.model.dictionary)
+        save_tensors(dictionary, learned.state_dict())
     torch.manual_seed(training.seed)
     model = MaskedModel(recipe.model.spectrum, recipe.masking)
     held_out = store.take(store.rows("validation")[:512], ["spectra"])["spectra"]
@@ -106,21 +138,6 @@ def pretrain_spectrum(
     )
 
 
-def learn_dictionary(store: SurveyStore, recipe: Recipe, run: RunFolder) -> None:
-    """Learns the shift dictionary into the run folder, unless it is there."""
-    path = run.path / "dictionary.safetensors"
-    if path.exists():
-        return
-    dictionary = ShiftDictionary(recipe.model.dictionary)
-    rows = store.rows("encoder-train")[:DICTIONARY_SPECTRA]
-    dictionary.fit(store.take(rows, ["spectra"])["spectra"])
-    known = store.rows("head-train", "redshift IS NOT NULL")[:CALIBRATION]
-    if len(known):
-        labelled = store.take(known, ["spectra", "redshift"])
-        dictionary.calibrate(labelled["spectra"], labelled["redshift"])
-    save_tensors(path, dictionary.state_dict())
-
-
 def align(
     survey: Path,
     spectrum_run: Path,
@@ -134,12 +151,12 @@ def align(
     training, place = recipe.align, resolve_device(device)
     torch.manual_seed(training.seed)
     model = AlignedModel(recipe.model)
-    load_spectrum(model, spectrum_run)
+    model.spectrum.load_pretrained(spectrum_run)
     run = RunFolder(
         out,
         {
             "stage": "align",
-            "survey": identity(store),
+            "survey": store.identity,
             "spectrum_weights": digest(model.spectrum.state_dict()),
             "model": asdict(recipe.model),
             "training": asdict(training),
@@ -180,15 +197,6 @@ def align(
         cache.delete()
 
 
-def load_spectrum(model: AlignedModel, spectrum_run: Path) -> None:
-    """Gives the model a pretrained spectrum trunk and dictionary, and freezes the trunk."""
-    weights = load_weights(spectrum_run)
-    trunk = {n.removeprefix("trunk."): w for n, w in weights.items() if n.startswith("trunk.")}
-    model.spectrum.trunk.load_state_dict(trunk)
-    model.spectrum.dictionary.load_state_dict(load_file(spectrum_run / "dictionary.safetensors"))
-    model.spectrum.trunk.requires_grad_(False)
-
-
 def embed(
     survey: Path, model_run: Path, out: Path, *, device: str = "auto"
 ) -> dict[str, tuple[Embeddings, Embeddings]]:
@@ -207,15 +215,69 @@ def embed(
             image.write(paths[0])
             spectrum.write(paths[1])
         embedded[part] = image, spectrum
-    image, spectrum = embedded["test"]
-    shared = {name: spectrum.columns[name] for name in image.columns}
-    index = Index.create(out / "test.lance", image, overwrite=True)
-    index.add(replace(spectrum, columns=shared))
+    index([out / "test-image.parquet", out / "test-spectrum.parquet"], out / "test.lance")
     return embedded
 
 
 def _made_by(model: AlignedModel, path: Path) -> bool:
     return path.exists() and Embeddings.read(path).model_hash == model.hash()
+
+
+def embed_files(
+    files: Paths,
+    model_run: Path,
+    out: Path,
+    *,
+    pixel_scale: float = PIXEL_SCALE,
+    rejects: Path | None = None,
+    device: str = "auto",
+) -> Embeddings:
+    """Embeds image files or spectrum files, one after another, into a Parquet file."""
+    bad = Rejects()
+    embeddings = _embed_files(load(model_run), files, bad, pixel_scale, device)
+    embeddings.write(out)
+    bad.write(rejects or out.with_suffix(".rejects.csv"))
+    return embeddings
+
+
+def _embed_files(
+    model: AlignedModel, files: Paths, rejects: Rejects, pixel_scale: float, device: str
+) -> Embeddings:
+    if modality_of(files) == "image":
+        images = iter_images(files, rejects, pixel_scale=pixel_scale)
+        return embed_images(model, images, device=device)
+    return embed_spectra(model, iter_spectra(files, rejects), device=device)
+
+
+def index(embeddings: list[Path], out: Path) -> int:
+    """Makes one index of several files of embeddings, with the columns that all of them have."""
+    parts = [Embeddings.read(path) for path in embeddings]
+    shared = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
+    first, *rest = (replace(p, columns={n: p.columns[n] for n in shared}) for p in parts)
+    made = Index.create(out, first, overwrite=True)
+    for part in rest:
+        made.add(part)
+    return len(made)
+
+
+def search(
+    files: Paths,
+    model_run: Path,
+    index: Path,
+    *,
+    k: int = 10,
+    where: str | None = None,
+    pixel_scale: float = PIXEL_SCALE,
+    device: str = "auto",
+) -> list[dict[str, Any]]:
+    """The k nearest rows of an index for each image or spectrum in the files."""
+    queries = _embed_files(load(model_run), files, Rejects(strict=True), pixel_scale, device)
+    ids, cosines = Index.open(index).search(queries, k, where)
+    return [
+        {"query": str(query), "id": str(id), "cosine": round(float(cosine), 4)}
+        for query, names, row in zip(queries.ids, ids, cosines, strict=True)
+        for id, cosine in zip(names, row, strict=True)
+    ]
 
 
 def evaluate(survey: Path, embeddings: Path, runs: dict[str, Path], out: Path) -> list[Result]:
@@ -257,9 +319,3 @@ def demo(out: Path, *, n: int = 16_000, seed: int = 0, device: str = "auto") -> 
     embed(survey, run, out / "embeddings", device=device)
     evaluate(survey, out / "embeddings", {"masked modelling": spectrum_run, "alignment": run}, out)
     return out / "report.html"
-
-
-def identity(store: SurveyStore) -> dict[str, Any]:
-    """Names the galaxies of a store, so that runs on different ones are not mixed."""
-    ids = store.columns(["targetid"])["targetid"]
-    return {"rows": len(ids), "ids": hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]}

@@ -52,7 +52,8 @@ def test_the_learning_rate_rises_and_falls():
 
 def test_training_learns_and_writes_what_it_did(tmp_path):
     seen = []
-    run(tmp_path / "run", validate=lambda m: seen.append(m) or {"score": 1.0})
+    config = replace(CONFIG, learning_rate=0.02)
+    run(tmp_path / "run", config, validate=lambda m: seen.append(m) or {"score": 1.0})
     lines = read_metrics(tmp_path / "run")
     losses = [line["loss"] for line in lines if "loss" in line]
     assert len(losses) == 30
@@ -111,9 +112,9 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(tmp_path, stop):
     interrupted = []
 
     def until(m, x):
-        if len(interrupted) == stop:
-            raise KeyboardInterrupt
         interrupted.append(1)
+        if len(interrupted) == stop:
+            os.kill(os.getpid(), signal.SIGINT)
         return loss(m, x)
 
     with pytest.raises(KeyboardInterrupt):
@@ -125,6 +126,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(tmp_path, stop):
             RunFolder(tmp_path / "cut", {"stage": "test"}),
             device="cpu",
         )
+    assert len(interrupted) == stop
     run(tmp_path / "cut")
     whole, cut = (load_file(tmp_path / n / "weights.safetensors") for n in ("whole", "cut"))
     assert digest(whole) == digest(cut)
@@ -159,8 +161,11 @@ train(model(), slow, batches, config, RunFolder({str(tmp_path / "cut")!r}, {{"st
 
 
 def test_a_finished_run_is_loaded_not_repeated(tmp_path):
+    def no(*_):
+        raise AssertionError("trained again")
+
     first = run(tmp_path).state_dict()
-    again = train(model(), None, None, CONFIG, RunFolder(tmp_path, {"stage": "test"}), device="cpu")
+    again = train(model(), no, no, CONFIG, RunFolder(tmp_path, {"stage": "test"}), device="cpu")
     assert digest(first) == digest(again.state_dict())
 
 

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..device import Precision, autocast, resolve_device
 from ..image import preprocess as image_preprocess
 from ..image.vit import VisionTransformer, VisionTransformerConfig
 from ..spectrum import preprocess as spectrum_preprocess
-from ..spectrum.redshift import DictionaryConfig, ShiftDictionary
+from ..spectrum.redshift import DICTIONARY, DictionaryConfig, ShiftDictionary
 from ..spectrum.transformer import SpectrumTransformer, SpectrumTransformerConfig
 from ..survey.images import Images
 from ..survey.spectra import Spectra
@@ -58,6 +59,14 @@ class SpectrumTower(nn.Module):
         self.dictionary = ShiftDictionary(dictionary)
         features = spectrum_preprocess.BANDS + 1 + dictionary.templates
         self.head = Head(head, features, trunk.width)
+
+    def load_pretrained(self, run: Path) -> None:
+        """Takes trunk and dictionary of a spectrum run, and freezes the trunk."""
+        weights = load_weights(run)
+        trunk = {n.removeprefix("trunk."): w for n, w in weights.items() if n.startswith("trunk.")}
+        self.trunk.load_state_dict(trunk)
+        self.trunk.requires_grad_(False)
+        self.dictionary.load_state_dict(load_file(run / DICTIONARY))
 
     def prepare(self, spectra: Spectra) -> spectrum_preprocess.SpectrumInputs:
         """What `forward` takes."""

@@ -32,7 +32,7 @@ from .retrieval import Matches, pool_rows
 PARTS = ("head-train", "validation", "test")
 LABELS = (*PROPERTIES, "morphology")
 COMPONENTS = 64
-PCA_GALAXIES = 3000  # of the encoder-train part
+PCA_GALAXIES = 3000  # more change nothing
 TOTAL = 6  # index of the aperture taken as total flux, 6″
 
 Features = Mapping[str, Float[np.ndarray, "_ F"]]  # by part
@@ -123,13 +123,12 @@ def from_pixels(
     store: SurveyStore, known: Mapping[str, Columns]
 ) -> tuple[list[Predictions], Matches]:
     """The baselines: predictions from either modality, and matching by synthetic photometry."""
-    measured = {part: _measure(store, part) for part in PARTS}
-    components = _components(store)
+    measured = {part: _measure(store, part) for part in ("encoder-train", *PARTS)}
     inputs: tuple[tuple[str, Modality, Learner, Features], ...] = (
         ("g, r, z boosting", "image", Boosting, _magnitudes(measured, slice(TOTAL, TOTAL + 1))),
         ("aperture boosting", "image", Boosting, _magnitudes(measured, slice(None))),
-        ("PCA + k-NN", "image", KNNProbe, _scores(measured, "image", components["image"])),
-        ("PCA + k-NN", "spectrum", KNNProbe, _scores(measured, "spectrum", components["spectrum"])),
+        ("PCA + k-NN", "image", KNNProbe, _scores(measured, "image")),
+        ("PCA + k-NN", "spectrum", KNNProbe, _scores(measured, "spectrum")),
     )
     predictions = [
         fit_predict(name, modality, learner, features, known, baseline=True)
@@ -154,20 +153,6 @@ def _measure_batch(survey: Survey) -> Measured:
     )
 
 
-def _components(store: SurveyStore) -> dict[str, PCA]:
-    """Principal components of galaxies outside the scored parts."""
-    rows = store.rows("encoder-train")[:PCA_GALAXIES]
-    pieces = (store.read(piece) for piece in np.array_split(rows, -(-len(rows) // 512)))
-    pixels = [
-        (baselines.image_pixels(s.images.filled()), baselines.spectrum_pixels(s.spectra))
-        for s in track(pieces, "principal components", len(rows))
-    ]
-    return {
-        name: PCA(COMPONENTS, random_state=0, svd_solver="randomized").fit(np.concatenate(x))
-        for name, x in zip(("image", "spectrum"), zip(*pixels, strict=True), strict=True)
-    }
-
-
 def _magnitudes(measured: Mapping[str, Measured], apertures: slice) -> Features:
     return {
         part: baselines.magnitudes_and_colours(m.apertures[:, :, apertures])
@@ -175,8 +160,10 @@ def _magnitudes(measured: Mapping[str, Measured], apertures: slice) -> Features:
     }
 
 
-def _scores(measured: Mapping[str, Measured], modality: str, components: PCA) -> Features:
-    """Principal components; a spectrum's brightness, which its pixels lack, comes beside."""
+def _scores(measured: Mapping[str, Measured], modality: Modality) -> Features:
+    """Principal components of encoder-train; a spectrum's brightness, divided out, comes beside."""
+    pixels = getattr(measured["encoder-train"], modality)[:PCA_GALAXIES]
+    components = PCA(COMPONENTS, random_state=0, svd_solver="randomized").fit(pixels)
     scores = {part: components.transform(getattr(m, modality)) for part, m in measured.items()}
     if modality == "image":
         return scores
@@ -187,13 +174,13 @@ def _photometry_match(measured: Mapping[str, Measured]) -> Matches:
     flat = {part: m.apertures.reshape(len(m.apertures), -1) for part, m in measured.items()}
     bands = {part: m.bands for part, m in measured.items()}
     match = PhotometryMatch.fit(
-        flat["head-train"], bands["head-train"], flat["validation"], bands["validation"]
+        flat["encoder-train"], bands["encoder-train"], flat["validation"], bands["validation"]
     )
     return Matches(
         "synthetic photometry",
         match.image_vectors(flat["test"]),
         match.spectrum_vectors(bands["test"]),
-        n_train=len(flat["head-train"]),
+        n_train=len(flat["encoder-train"]),
         baseline=True,
         similarity=lambda a, b: -euclidean_distances(a, b),
     )

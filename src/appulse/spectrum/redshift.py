@@ -15,6 +15,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..survey.spectra import Spectra
+from ..survey.store import SurveyStore
+
+DICTIONARY = "dictionary.safetensors"  # its place in a run folder
+ENOUGH = 6000  # spectra; more teach a dictionary nothing new
+CALIBRATION = 20  # labelled redshifts that set the zero point
 
 
 @dataclass(frozen=True)
@@ -225,3 +230,18 @@ def _fast_length(n: int) -> int:
     from scipy.fft import next_fast_len
 
     return int(next_fast_len(n, real=True))
+
+
+def learn_dictionary(store: SurveyStore, config: DictionaryConfig) -> ShiftDictionary:
+    """A dictionary of a survey's encoder-train spectra.
+
+    A score of labelled galaxies of head-train sets its zero point, where there are any.
+    """
+    rows = store.rows("encoder-train")[:ENOUGH]
+    dictionary = ShiftDictionary(config).fit(store.take(rows, ["spectra"])["spectra"])
+    if "redshift" in store.names:
+        known = store.rows("head-train", "redshift IS NOT NULL")[:CALIBRATION]
+        if len(known):
+            labelled = store.take(known, ["spectra", "redshift"])
+            dictionary.calibrate(labelled["spectra"], labelled["redshift"])
+    return dictionary

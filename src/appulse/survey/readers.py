@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -27,6 +27,7 @@ _MAGIC = {
     b"\xff\xd8\xff": "picture",
     b"\x89PNG": "picture",
 }
+_SPECTRUM_HDUS = {"FIBERMAP", "COADD"}  # of DESI and of SDSS
 
 
 def read_images(
@@ -133,6 +134,31 @@ def iter_spectra(
 def iter_surveys(paths: Paths, rejects: Rejects) -> Iterator[Survey]:
     """Pairs of the AstroCLIP release's HDF5 files, part after part."""
     yield from _each(paths, rejects, hdf5.read_release)
+
+
+def modality_of(paths: Paths) -> Literal["image", "spectrum"]:
+    """What the files hold, by the first one that can be opened.
+
+    Raises:
+        ValueError: If it holds both, or none can be opened.
+    """
+    for path in expand_paths(paths):
+        try:
+            match _kind(path):
+                case "picture":
+                    return "image"
+                case "npz":
+                    return "spectrum"
+                case "HDF5" if hdf5.is_release(path):
+                    raise ValueError(f"{path} holds images and spectra; read it as a survey")
+                case "HDF5":
+                    return "spectrum"
+                case _:
+                    with open_fits(path) as hdus:
+                        return "spectrum" if _SPECTRUM_HDUS & {h.name for h in hdus} else "image"
+        except OSError:
+            continue
+    raise ValueError(f"cannot tell images from spectra: none of {paths} can be opened")
 
 
 def _each(

@@ -1,5 +1,6 @@
 """A survey on disk: `SurveyStore`, one Lance dataset."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -119,6 +120,12 @@ class SurveyStore:
         """Units of the columns that have one."""
         fields = (field for field in self._dataset.schema if field.metadata)
         return {field.name: field.metadata[b"unit"].decode() for field in fields}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Names the galaxies in here, so that runs on different ones are told apart."""
+        ids = self.columns(["targetid"])["targetid"]
+        return {"rows": len(ids), "ids": hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]}
 
     @property
     def split(self) -> Split:

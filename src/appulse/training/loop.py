@@ -1,6 +1,8 @@
 """The training loop: one for every objective."""
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -58,7 +60,8 @@ def train(
     """Trains `model` in place, or goes on where the run folder's last checkpoint stopped.
 
     Every random number follows from the seed and the step, so an interrupted run ends with the
-    weights of an uninterrupted one, bit for bit at an equal number of threads. Ctrl-C saves first.
+    weights of an uninterrupted one, bit for bit at an equal number of threads. Ctrl-C
+    ends the step, saves and raises.
 
     Args:
         loss: From model and batch to a scalar.
@@ -78,20 +81,23 @@ def train(
         model.load_state_dict(load_weights(run.path))
         return model
     state = _State(model, config, run)
-    with torch.random.fork_rng(), _progress(title, config.steps, state.step) as show:
-        try:
-            for batch in _limited(batches, state.step, config.steps):
-                torch.manual_seed(config.seed * 1_000_003 + state.step)
-                with autocast(place, config.precision):
-                    value = loss(model, batch)
-                state.update(value)
-                show(state.step, value)
-                if validate and state.due(config.validate_every):
-                    run.log(step=state.step, **validate(state.result))
-                state.save_if_due()
-        except KeyboardInterrupt:
-            state.save()
-            raise
+    with (
+        torch.random.fork_rng(),
+        _progress(title, config.steps, state.step) as show,
+        _noted_interrupts() as interrupted,
+    ):
+        for batch in _limited(batches, state.step, config.steps):
+            torch.manual_seed(config.seed * 1_000_003 + state.step)
+            with autocast(place, config.precision):
+                value = loss(model, batch)
+            state.update(value)
+            show(state.step, value)
+            if validate and state.due(config.validate_every):
+                run.log(step=state.step, **validate(state.result))
+            if interrupted or state.save_is_due:
+                state.save()
+            if interrupted:
+                raise KeyboardInterrupt
     model.load_state_dict(state.result.state_dict())
     run.finish(model.state_dict())
     return model
@@ -140,10 +146,10 @@ class _State:
         """Whether this step is one of every so many, or the last."""
         return self.step % every == 0 or self.step == self.config.steps
 
-    def save_if_due(self) -> None:
-        """Writes a checkpoint if the last one is some time ago."""
-        if time.monotonic() - self.saved > self.config.save_every:
-            self.save()
+    @property
+    def save_is_due(self) -> bool:
+        """Whether the last checkpoint is some time ago."""
+        return time.monotonic() - self.saved > self.config.save_every
 
     def save(self) -> None:
         """Writes a checkpoint."""
@@ -193,6 +199,26 @@ def _limited(batches: Batches, start: int, steps: int) -> Iterator[Any]:
         if step + 1 == steps:
             return
     raise ValueError(f"the data ended before step {steps}; expected endless batches")
+
+
+@contextmanager
+def _noted_interrupts() -> Iterator[list[int]]:
+    """Ctrl-C adds to the list, so that a step is never left half done; twice stops at once."""
+    noted: list[int] = []
+
+    def note(signum: int, _frame: object) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield noted  # only the main thread gets signals
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -78,7 +78,7 @@ class RunFolder:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         return load_file(path), step
 
-    def log(self, **values: float) -> None:
+    def log(self, **values: float | int) -> None:
         """Adds a line to `metrics.jsonl`."""
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(values) + "\n")
@@ -104,7 +104,7 @@ def save_tensors(
         ) from error
 
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
+def read_metrics(path: Path) -> list[dict[str, float | int]]:
     """The lines of a run's `metrics.jsonl`; one that a kill cut short is left out."""
     file = path / "metrics.jsonl"
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []

@@ -92,6 +92,7 @@ def test_a_companion_shines_where_it_was_put(galaxies, shapes):
     merger = with_(
         shapes[:40], kind=DISTURBED, angle=0, disk_scale=1.0, star_formation=0,
         companion_angle=np.pi / 2, companion_distance=6.0, companion_flux=0.8,
+        bulge_fraction=0.02, bulge_r_eff=1.0,
     )  # fmt: skip
     image = render_galaxies(merger, galaxies.flux[:40], 96)[:, 1].numpy()
     middle, above = 47, round(47.5 + 6 / PIXEL_SCALE)

@@ -44,9 +44,16 @@ def test_holds_what_it_promises(survey):
 
 def test_labels_are_sane(survey):
     columns = survey.columns
-    for name in PROPERTIES:
-        assert np.isfinite(columns[name]).all()
-    assert ((columns["age"] > 0.5) & (columns["age"] < 13.8)).all()
+    limits = {
+        "redshift": (0.01, 0.6),
+        "log_mstar": (8, 12.1),
+        "age": (0.5, 13.8),
+        "log_zsol": (-2, 0.6),
+        "log_ssfr": (-14, -8),
+    }
+    assert set(limits) == set(PROPERTIES)
+    for name, (low, high) in limits.items():
+        assert ((columns[name] > low) & (columns[name] < high)).all()
     assert set(columns["morphology"]) == set(CLASSES)
     assert columns["mag_r"].max() < 19.5
     assert np.isnan(columns["ebv"]).all()
