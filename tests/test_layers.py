@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "appulse"
 RANKS = [
-    {"units", "transformer", "metrics", "figures", "files", "device", "progress"},
+    {"units", "transformer", "metrics", "figures", "files", "device", "progress", "provenance"},
     {"flow", "training", "survey"},
     {"image", "spectrum", "inference", "search"},
     {"align"},

@@ -9,6 +9,7 @@
 Every stage can be interrupted and run again: it goes on where it stopped.
 """
 
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +21,11 @@ from .align.model import AlignedModel, load
 from .align.pairs import cache_pairs, pair_loss, retrieval, take_pairs
 from .device import resolve_device
 from .evaluate.comparison import PARTS, compare, learning
-from .evaluate.report import provenance, write_report
+from .evaluate.report import write_report
 from .evaluate.results import Result, write_results
 from .files import Paths
 from .progress import track
+from .provenance import provenance
 from .recipes import Recipe, tiny
 from .search.embeddings import Embeddings
 from .search.index import Index
@@ -31,13 +33,13 @@ from .spectrum.masked import MaskedModel
 from .spectrum.redshift import DICTIONARY, learn_dictionary
 from .survey import crossmatch
 from .survey.batches import BatchOrder
-from .survey.readers import iter_images, iter_spectra, modality_of, read_images, read_spectra
+from .survey.readers import read_images, read_spectra
 from .survey.rejects import Rejects
 from .survey.store import SurveyStore
 from .survey.synthetic.simulate import simulate_blocks
-from .tasks.embed import embed_images, embed_spectra, embed_survey
+from .tasks import embed as tasks
 from .training.loop import train
-from .training.run import RunFolder, digest, save_tensors
+from .training.run import RunFolder, digest, load_weights, save_tensors
 from .units import PIXEL_SCALE
 
 
@@ -48,11 +50,13 @@ def simulate(
     if not out.exists():
         SurveyStore.create(out, simulate_blocks(1, seed, size, processes=1))
     store = SurveyStore.open(out)
-    last = str(store.take([len(store) - 1], ["targetid"])["targetid"][0])
-    kind, _, number = last.rpartition("-")
-    if kind != f"synthetic-{seed}":
-        raise ValueError(f"{out} holds {last}, not seed {seed}; choose another folder")
-    done = int(number) + 1
+    done = 0
+    if len(store):
+        last = str(store.take([len(store) - 1], ["targetid"])["targetid"][0])
+        kind, _, number = last.rpartition("-")
+        if kind != f"synthetic-{seed}":
+            raise ValueError(f"{out} holds {last}, not seed {seed}; choose another folder")
+        done = int(number) + 1
     if done < n:
         blocks = simulate_blocks(n - done, seed, size, processes, start=done)
         store.append(track(blocks, "simulate", n, done))
@@ -157,15 +161,17 @@ def align(
         {
             "stage": "align",
             "survey": store.identity,
-            "spectrum_weights": digest(model.spectrum.state_dict()),
+            "spectrum_weights": digest(load_weights(spectrum_run)),
             "model": asdict(recipe.model),
             "training": asdict(training),
         },
     )
+    cache = out / "cache"
     if run.finished:
+        shutil.rmtree(cache, ignore_errors=True)
         return
     parts = {
-        part: cache_pairs(out / f"cache-{part}", model, store, part, device, training.precision)
+        part: cache_pairs(cache / part, model, store, part, device, training.precision)
         for part in ("encoder-train", "validation")
     }
     pairs = parts["encoder-train"]
@@ -193,8 +199,7 @@ def align(
         device=device,
         title="align",
     )
-    for cache in parts.values():
-        cache.delete()
+    shutil.rmtree(cache)
 
 
 def embed(
@@ -211,7 +216,9 @@ def embed(
         if all(_made_by(model, path) for path in paths):
             image, spectrum = (Embeddings.read(path) for path in paths)
         else:
-            image, spectrum = embed_survey(model, store, part, device=device, precision="auto")
+            image, spectrum = tasks.embed_survey(
+                model, store, part, device=device, precision="auto"
+            )
             image.write(paths[0])
             spectrum.write(paths[1])
         embedded[part] = image, spectrum
@@ -234,19 +241,12 @@ def embed_files(
 ) -> Embeddings:
     """Embeds image files or spectrum files, one after another, into a Parquet file."""
     bad = Rejects()
-    embeddings = _embed_files(load(model_run), files, bad, pixel_scale, device)
+    embeddings = tasks.embed_files(
+        load(model_run), files, bad, pixel_scale=pixel_scale, device=device
+    )
     embeddings.write(out)
     bad.write(rejects or out.with_suffix(".rejects.csv"))
     return embeddings
-
-
-def _embed_files(
-    model: AlignedModel, files: Paths, rejects: Rejects, pixel_scale: float, device: str
-) -> Embeddings:
-    if modality_of(files) == "image":
-        images = iter_images(files, rejects, pixel_scale=pixel_scale)
-        return embed_images(model, images, device=device)
-    return embed_spectra(model, iter_spectra(files, rejects), device=device)
 
 
 def index(embeddings: list[Path], out: Path) -> int:
@@ -271,7 +271,9 @@ def search(
     device: str = "auto",
 ) -> list[dict[str, Any]]:
     """The k nearest rows of an index for each image or spectrum in the files."""
-    queries = _embed_files(load(model_run), files, Rejects(strict=True), pixel_scale, device)
+    queries = tasks.embed_files(
+        load(model_run), files, Rejects(strict=True), pixel_scale=pixel_scale, device=device
+    )
     ids, cosines = Index.open(index).search(queries, k, where)
     return [
         {"query": str(query), "id": str(id), "cosine": round(float(cosine), 4)}

@@ -25,13 +25,13 @@ def tiny() -> Recipe:
     """Two CPU cores, minutes: what `make demo` runs."""
     return Recipe(
         model=ModelConfig(
-            image=VisionTransformerConfig(size=72, patch=12, width=128, depth=2, heads=4),
+            image=VisionTransformerConfig(size=72, patch=12, width=64, depth=2, heads=4),
             spectrum=SpectrumTransformerConfig(patch=160, stride=160, width=128, depth=3, heads=4),
             dictionary=DictionaryConfig(),
             head=HeadConfig(width=256, depth=2, heads=4, embedding=64),
             inverse_temperature=40.0,
         ),
         masking=MaskingConfig(chunks=6, width=3),
-        pretrain_spectrum=TrainingConfig(steps=500, batch_size=128, learning_rate=1e-3),
-        align=TrainingConfig(steps=250, batch_size=512, learning_rate=1e-3),
+        pretrain_spectrum=TrainingConfig(steps=250, batch_size=128),
+        align=TrainingConfig(steps=200, batch_size=512),
     )

@@ -9,7 +9,6 @@ from appulse.evaluate.report import (
     SIMULATIONS_ONLY,
     Plot,
     property_panels,
-    provenance,
     write_report,
 )
 from appulse.evaluate.results import Result
@@ -131,9 +130,3 @@ def test_a_failed_write_leaves_the_old_report(tmp_path):
     with pytest.raises(OSError, match="no space"):
         write_report(tmp_path / "report.html", [], [Plot("a", Broken())], {})
     assert (tmp_path / "report.html").read_text() == "old"
-
-
-def test_provenance_names_versions():
-    about = provenance()
-    assert f"numpy {np.__version__}" in about["versions"]
-    assert about["commit"]

@@ -98,7 +98,7 @@ def test_too_few_spectra_are_refused():
 
 
 def test_real_galaxies(shared):
-    """Templates learned from synthetic lines alone are no use here: only the mechanics are tested."""
+    """Too few to learn redshifts from: what is tested is that real noise and gaps do no harm."""
     from appulse.survey.readers import read_spectra
     from appulse.survey.rejects import Rejects
 

@@ -42,8 +42,3 @@ def test_a_complete_cache_is_kept_and_an_incomplete_one_made_anew(tmp_path):
 def test_a_wrong_number_of_rows_is_an_error(tmp_path, rows):
     with pytest.raises(ValueError, match="expected"):
         TensorCache.create(tmp_path / "cache", rows, parts(9))
-
-
-def test_delete_leaves_nothing(tmp_path):
-    TensorCache.create(tmp_path / "cache", 9, parts(9)).delete()
-    assert list(tmp_path.iterdir()) == []

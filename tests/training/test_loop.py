@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def test_the_learning_rate_rises_and_falls():
     assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
     assert rates[10] == 1
     assert rates[55] == pytest.approx(0.5)
-    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a > b for a, b in pairwise(rates[10:]))
     assert rates[-1] < 0.001
 
 
@@ -142,8 +143,8 @@ from test_loop import *
 def slow(m, x):
     time.sleep(0.03)
     return loss(m, x)
-config = replace(CONFIG, save_every=0.0)
-train(model(), slow, batches, config, RunFolder({str(tmp_path / "cut")!r}, {{"stage": "test"}}), device="cpu")
+folder = RunFolder({str(tmp_path / "cut")!r}, {{"stage": "test"}})
+train(model(), slow, batches, replace(CONFIG, save_every=0.0), folder, device="cpu")
 """
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen([sys.executable, "-c", script], env=environment)
@@ -171,7 +172,7 @@ def test_a_finished_run_is_loaded_not_repeated(tmp_path):
 
 def test_another_configuration_is_refused(tmp_path):
     RunFolder(tmp_path, {"model": {"width": 3, "depth": 1}})
-    with pytest.raises(ValueError, match="model.width: 3, not 4"):
+    with pytest.raises(ValueError, match=r"model\.width: 3, not 4"):
         RunFolder(tmp_path, {"model": {"width": 4, "depth": 1}})
 
 

@@ -3,12 +3,8 @@
 Strings may come from the headers of files; `markup` escapes them all.
 """
 
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -60,7 +56,7 @@ def write_report(
         path: Name of the HTML file.
         results: From `protocol.evaluate`.
         plots: In the order to show them.
-        about: Provenance by name: commit, versions, seeds, recipe; see `provenance`.
+        about: Provenance by name: commit, versions, seeds, recipe; see `provenance.provenance`.
         title: Heading of the page.
         summary: What was run, in a sentence or two.
         note: What a reader must know before trusting the numbers.
@@ -78,18 +74,6 @@ def property_panels(predictions: Predictions, truth: Columns) -> list[Panel]:
         predicted, true = predictions.values[name][rows], truth[name][rows]
         panels.append(Panel(f"R² {r2(predicted, true):.2f}", predicted, true, LABELS[name]))
     return panels
-
-
-def provenance() -> dict[str, str]:
-    """When, where and with which code this runs."""
-    packages = ("appulse", "torch", "numpy", "scikit-learn", "pylance")
-    return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": _commit(),
-        "versions": ", ".join(f"{name} {version(name)}" for name in packages),
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {platform.system()} {platform.release()}",
-    }
 
 
 def _body(
@@ -136,11 +120,3 @@ def _head(title: str) -> Element:
         tag("title", title),
         tag("style", (Path(__file__).with_name("report.css")).read_text()),
     )
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "not a git checkout"

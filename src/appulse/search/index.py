@@ -51,7 +51,9 @@ class Index:
             raise FileExistsError(f"{path} exists; open it, or pass overwrite=True")
         table = _unit(embeddings).to_table()
         return cls(
-            lance.write_dataset(table, str(path), mode="overwrite" if overwrite else "create")
+            lance.write_dataset(
+                table, str(path), mode="overwrite" if Path(path).exists() else "create"
+            )
         )
 
     @classmethod

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from ..units import PIXEL_SCALE
@@ -28,7 +28,7 @@ class Images:
     """
 
     ids: np.ndarray
-    flux: Float[np.ndarray, "B 3 y x"]
+    flux: Float32[np.ndarray, "B 3 y x"]
     pixel_scale: Float[np.ndarray, "B"]
     mask: Bool[np.ndarray, "B 3 y x"]
     ra: Float[np.ndarray, "B"]

@@ -43,7 +43,7 @@ def to_flux(images: Images) -> Images:
     flux = ((light - _OFFSET) / _SCALES)[:, ::-1]
     saturated = (rgb >= _SATURATED).any(axis=1, keepdims=True)
     mask = images.mask | saturated
-    return replace(images, flux=np.where(mask, 0, flux), mask=mask, kind="flux")
+    return replace(images, flux=np.where(mask, 0, flux).astype(np.float32), mask=mask, kind="flux")
 
 
 def _sinh_ratio(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float32, Int
 
 from ..units import FLUX_UNIT, desi_grid
 from .rows import as_index, default_ids, mostly_masked, one_per_row, require_rows
@@ -26,8 +26,8 @@ class Spectra:
 
     ids: np.ndarray
     wavelength: Float[np.ndarray, "B L"]
-    flux: Float[np.ndarray, "B L"]
-    ivar: Float[np.ndarray, "B L"]
+    flux: Float32[np.ndarray, "B L"]
+    ivar: Float32[np.ndarray, "B L"]
     mask: Bool[np.ndarray, "B L"]
     ra: Float[np.ndarray, "B"]
     dec: Float[np.ndarray, "B"]

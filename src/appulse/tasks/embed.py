@@ -8,12 +8,16 @@ import numpy as np
 
 from ..align.model import AlignedModel
 from ..device import Precision
+from ..files import Paths
 from ..progress import track
 from ..search.embeddings import Embeddings
 from ..survey.images import Images
+from ..survey.readers import iter_images, iter_spectra, modality_of
+from ..survey.rejects import Rejects
 from ..survey.spectra import Spectra
 from ..survey.store import SurveyStore
 from ..survey.survey import PROPERTIES
+from ..units import PIXEL_SCALE
 
 KEPT = ("survey", *PROPERTIES, "morphology")  # columns of a survey worth filtering by
 
@@ -53,6 +57,32 @@ def embed_spectra(
     )
     columns = {"ra": ra, "dec": dec, "spectrum_redshift": z}
     return Embeddings(ids, vectors, "spectrum", model.hash(), columns)
+
+
+def embed_files(
+    model: AlignedModel,
+    files: Paths,
+    rejects: Rejects,
+    *,
+    pixel_scale: float = PIXEL_SCALE,
+    device: str = "auto",
+) -> Embeddings:
+    """Embeddings of image files or of spectrum files, one after another.
+
+    Args:
+        model: An aligned model.
+        files: All of one kind, which is told from their content.
+        rejects: Collects what cannot be read.
+        pixel_scale: Arcsec per pixel of JPEG and PNG; FITS files know theirs.
+        device: Where tensors run.
+
+    Raises:
+        ValueError: If no row could be read.
+    """
+    if modality_of(files) == "image":
+        images = iter_images(files, rejects, pixel_scale=pixel_scale)
+        return embed_images(model, images, device=device)
+    return embed_spectra(model, iter_spectra(files, rejects), device=device)
 
 
 def embed_survey(

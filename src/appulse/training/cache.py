@@ -19,8 +19,7 @@ class TensorCache:
 
     def __init__(self, path: str | Path):
         """Opens a complete cache."""
-        self.path = Path(path)
-        files = sorted(self.path.glob("*.npy"))
+        files = sorted(Path(path).glob("*.npy"))
         self._arrays = {f.stem: np.load(f, mmap_mode="r", allow_pickle=False) for f in files}
 
     @classmethod
@@ -55,11 +54,6 @@ class TensorCache:
                 tensor = torch.from_numpy(np.array(array[rows]))
                 tensors[name] = tensor if name == stem else tensor.view(torch.bfloat16)
         return tensors
-
-    def delete(self) -> None:
-        """Removes the files."""
-        self._arrays = {}
-        shutil.rmtree(self.path)
 
 
 def _write(folder: Path, rows: int, batches: Iterable[dict[str, Tensor]]) -> None:

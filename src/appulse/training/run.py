@@ -11,11 +11,6 @@ Each file is written to a temporary name and renamed: a kill leaves the last who
 
 import hashlib
 import json
-import os
-import platform
-import subprocess
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..files import atomic_path
+from ..provenance import provenance
 
 
 class RunFolder:
@@ -153,30 +149,6 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes JSON whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
-
-
-def provenance() -> dict[str, Any]:
-    """Versions, machine and time."""
-    return {
-        "appulse": version("appulse"),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "machine": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "commit": _commit(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _commit() -> str | None:
-    """Commit of the source tree, None for an installed package."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return done.stdout.strip() or None
 
 
 def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:

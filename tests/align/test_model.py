@@ -1,0 +1,211 @@
+from dataclasses import asdict, fields, is_dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from appulse.align import model as model_module
+from appulse.align.model import AlignedModel, ModelConfig, load
+from appulse.survey.images import Images
+from appulse.survey.spectra import Spectra
+from appulse.training.run import RunFolder
+
+
+def assert_close(one, other):
+    np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+def embed_both(model, galaxies):
+    return (
+        model.embed_images(galaxies.images, device="cpu"),
+        model.embed_spectra(galaxies.spectra, device="cpu"),
+    )
+
+
+def leaves(config):
+    """Every configuration that differs from this one in a single number."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            for changed in leaves(value):
+                yield replace(config, **{field.name: changed})
+        else:
+            yield replace(config, **{field.name: value + 1})
+
+
+@pytest.fixture
+def finished(model, tmp_path):
+    """A run folder that holds the model."""
+    folder = RunFolder(tmp_path / "run", {"stage": "align", "model": asdict(model.config)})
+    folder.finish(model.state_dict())
+    return folder.path
+
+
+def test_embeddings_are_unit_vectors_that_differ(model, galaxies):
+    for vectors in embed_both(model, galaxies):
+        assert vectors.shape == (20, 16)
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+        assert np.unique(vectors.round(4), axis=0).shape == vectors.shape
+
+
+def test_a_batch_of_one_equals_its_row(model, galaxies):
+    whole = embed_both(model, galaxies)
+    for row in (0, 7, 19):
+        for alone, vectors in zip(embed_both(model, galaxies[row]), whole, strict=True):
+            assert alone.shape == (1, 16)
+            assert_close(alone[0], vectors[row])
+
+
+def test_batch_size_does_not_matter(model, galaxies, monkeypatch):
+    whole = embed_both(model, galaxies)
+    monkeypatch.setattr(model_module, "BATCH", 7)
+    for parts, vectors in zip(embed_both(model, galaxies), whole, strict=True):
+        assert_close(parts, vectors)
+
+
+def test_rows_follow_their_galaxies(model, galaxies):
+    order = np.random.default_rng(0).permutation(len(galaxies))
+    shuffled = embed_both(model, galaxies[order])
+    for parts, vectors in zip(shuffled, embed_both(model, galaxies), strict=True):
+        assert_close(parts, vectors[order])
+
+
+def test_arrays_are_as_good_as_containers(model, galaxies):
+    flux = galaxies.images.flux
+    assert_close(
+        model.embed_images(flux.astype(np.float64), device="cpu"),
+        model.embed_images(Images.from_arrays(flux), device="cpu"),
+    )
+    spectrum = galaxies.spectra.flux
+    spectra = Spectra.from_arrays(spectrum)
+    assert_close(
+        model.embed_spectra(spectrum, device="cpu"), model.embed_spectra(spectra, device="cpu")
+    )
+    np.testing.assert_array_equal(model.redshift(spectrum), model.redshift(spectra))
+
+
+def test_what_lies_under_a_mask_does_not_matter(model, galaxies):
+    images, spectra = galaxies.images, galaxies.spectra
+    rng = np.random.default_rng(0)
+    holes, gaps = rng.random(images.flux.shape) < 0.03, rng.random(spectra.flux.shape) < 0.05
+    vectors = []
+    for rubbish in (0.0, 1e5, np.nan):
+        flux, spectrum = images.flux.copy(), spectra.flux.copy()
+        flux[holes], spectrum[gaps] = rubbish, rubbish
+        vectors.append(
+            (
+                model.embed_images(Images.from_arrays(flux, mask=holes), device="cpu"),
+                model.embed_spectra(
+                    Spectra.from_arrays(spectrum, ivar=spectra.ivar, mask=gaps), device="cpu"
+                ),
+            )
+        )
+    for image, spectrum in vectors[1:]:
+        np.testing.assert_array_equal(image, vectors[0][0])
+        np.testing.assert_array_equal(spectrum, vectors[0][1])
+    for masked, whole in zip(vectors[0], embed_both(model, galaxies), strict=True):
+        assert (masked != whole).any()  # the mask is seen
+        assert np.median((masked * whole).sum(1)) > 0.8  # and changes little
+
+
+def test_the_redshift_is_the_dictionarys(model, galaxies):
+    shift, _ = model.spectrum.dictionary.measure(galaxies.spectra)
+    zero = model.spectrum.dictionary.zero_point.item()
+    np.testing.assert_allclose(model.redshift(galaxies.spectra), np.exp(shift + zero) - 1)
+
+
+def test_the_temperature_starts_as_configured_and_stays_bounded(model):
+    assert model.inverse_temperature.item() == pytest.approx(20, rel=1e-6)
+    with torch.no_grad():
+        model.log_inverse_temperature.fill_(9.0)
+    assert model.inverse_temperature.item() == 100
+
+
+def test_configurations_survive_json(recipe):
+    assert ModelConfig.from_json(asdict(recipe.model)) == recipe.model
+
+
+def test_the_hash_names_every_weight(model):
+    hashes = {model.hash()}
+    state = model.state_dict()  # shares the model's memory
+    for tensor in state.values():
+        flat = tensor.view(-1)
+        before = flat[-1].clone()
+        flat[-1] = before + 1
+        hashes.add(model.hash())
+        flat[-1] = before
+    assert len(hashes) == len(state) + 1
+    assert model.hash() in hashes
+
+
+def test_the_hash_names_every_setting(model):
+    """Also those that no weight's shape shows, such as a number of heads."""
+    changed = list(leaves(model.config))
+    assert len(changed) == 23
+    hashes = {model.hash()}
+    for config in changed:
+        model.config = config
+        hashes.add(model.hash())
+    assert len(hashes) == len(changed) + 1
+
+
+def test_what_was_saved_is_loaded(model, finished, galaxies):
+    loaded = load(str(finished))
+    assert loaded.hash() == model.hash()
+    assert not loaded.training
+    for one, other in zip(embed_both(loaded, galaxies), embed_both(model, galaxies), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert loaded.hash() == model.hash()  # embedding leaves no trace
+
+
+def test_only_finished_alignments_are_loaded(model, tmp_path):
+    with pytest.raises(ValueError, match="is not a run folder: it has no config"):
+        load(tmp_path)
+    RunFolder(tmp_path / "begun", {"stage": "align", "model": asdict(model.config)})
+    with pytest.raises(ValueError, match="its training has not finished"):
+        load(tmp_path / "begun")
+    other = RunFolder(tmp_path / "other", {"stage": "pretrain spectrum"})
+    other.finish(model.state_dict())
+    with pytest.raises(ValueError, match="stage 'pretrain spectrum'; expected an alignment"):
+        load(other.path)
+
+
+@pytest.mark.parametrize("keep", [0, 100, -1])
+def test_damaged_weights_are_refused(finished, keep):
+    weights = finished / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"weights.safetensors is damaged"):
+        load(finished)
+
+
+def test_a_damaged_configuration_is_refused(finished):
+    (finished / "config.json").write_text('{"stage": "ali')
+    with pytest.raises(ValueError, match=r"config.json is not JSON"):
+        load(finished)
+
+
+def test_a_pretrained_trunk_is_taken_and_frozen(run, recipe, model):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.spectrum.load_pretrained(run.spectrum)
+    expected = load_file(run.spectrum / "weights.safetensors")
+    templates = load_file(run.spectrum / "dictionary.safetensors")["templates"]
+    for name, tensor in model.state_dict().items():
+        if name.startswith("spectrum.trunk."):
+            torch.testing.assert_close(tensor, expected[name.removeprefix("spectrum.")])
+        elif name == "spectrum.dictionary.templates":
+            torch.testing.assert_close(tensor, templates)
+        elif not name.startswith("spectrum.dictionary."):
+            torch.testing.assert_close(tensor, before[name])
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {n for n in before if n.startswith("spectrum.trunk.")}
+
+
+def test_only_a_spectrum_run_of_the_same_sizes_is_taken(run, recipe):
+    with pytest.raises(ValueError, match="stage 'align'; expected a pretrained spectrum"):
+        AlignedModel(recipe.model).spectrum.load_pretrained(run.align)
+    wider = replace(recipe.model.spectrum, width=64)
+    model = AlignedModel(replace(recipe.model, spectrum=wider))
+    with pytest.raises(ValueError, match="other sizes"):
+        model.spectrum.load_pretrained(run.spectrum)

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from appulse.survey.parts import Split
+from appulse.survey.store import SurveyStore
+from appulse.tasks.embed import KEPT, embed_images, embed_spectra, embed_survey
+
+
+@pytest.fixture(scope="module")
+def shuffled(galaxies, tmp_path_factory):
+    """The galaxies in another order, a third of them in each part that is not empty."""
+    fractions = {"encoder-train": 0.0, "head-train": 0.4, "validation": 0.3, "test": 0.3}
+    order = np.random.default_rng(1).permutation(len(galaxies))
+    path = tmp_path_factory.mktemp("embed") / "shuffled.lance"
+    return SurveyStore.create(path, [galaxies[order]], split=Split(fractions))
+
+
+def rows_of(ids, galaxies):
+    """Where each id is among the galaxies."""
+    return np.array([galaxies.ids.tolist().index(id) for id in ids])
+
+
+@pytest.mark.parametrize("part", [None, "head-train", "test"])
+def test_each_row_is_the_galaxy_that_it_names(model, galaxies, shuffled, part):
+    image, spectrum = embed_survey(model, shuffled, part, device="cpu")
+    assert image.ids.tolist() == shuffled.columns(["targetid"], part)["targetid"].tolist()
+    rows = rows_of(image.ids, galaxies)
+    assert part or sorted(rows) == list(range(len(galaxies)))
+    expected = model.embed_images(galaxies.images, device="cpu")[rows]
+    np.testing.assert_allclose(image.vectors, expected, atol=2e-5)
+    expected = model.embed_spectra(galaxies.spectra, device="cpu")[rows]
+    np.testing.assert_allclose(spectrum.vectors, expected, atol=2e-5)
+    z = model.redshift(galaxies.spectra)[rows]
+    np.testing.assert_allclose(spectrum.columns["spectrum_redshift"], z, atol=1e-6)
+    assert set(KEPT) <= set(image.columns)
+    for embeddings in (image, spectrum):
+        assert embeddings.ids.tolist() == image.ids.tolist()
+        assert embeddings.model_hash == model.hash()
+        for name in KEPT:
+            np.testing.assert_array_equal(embeddings.columns[name], galaxies.columns[name][rows])
+        np.testing.assert_array_equal(embeddings.columns["ra"], galaxies.images.ra[rows])
+        np.testing.assert_array_equal(embeddings.columns["dec"], galaxies.images.dec[rows])
+
+
+def test_batches_come_out_end_to_end(model, galaxies):
+    whole = embed_images(model, [galaxies.images], device="cpu")
+    parts = (galaxies.images[rows] for rows in (slice(7), slice(7, 8), slice(8, None)))
+    pieces = embed_images(model, parts, device="cpu")
+    assert pieces.modality == "image"
+    np.testing.assert_array_equal(pieces.ids, galaxies.ids)
+    np.testing.assert_allclose(pieces.vectors, whole.vectors, atol=2e-5)
+    spectra = embed_spectra(model, (galaxies.spectra[[i]] for i in (4, 2)), device="cpu")
+    assert spectra.modality == "spectrum"
+    assert spectra.ids.tolist() == galaxies.ids[[4, 2]].tolist()
+    expected = model.embed_spectra(galaxies.spectra[[4, 2]], device="cpu")
+    np.testing.assert_allclose(spectra.vectors, expected, atol=2e-5)
+
+
+def test_a_survey_without_labels_has_positions_only(model, galaxies, tmp_path):
+    bare = type(galaxies)(galaxies.images, galaxies.spectra)
+    store = SurveyStore.create(tmp_path / "bare.lance", [bare])
+    image, spectrum = embed_survey(model, store, device="cpu")
+    assert set(image.columns) == {"ra", "dec"}
+    assert set(spectrum.columns) == {"ra", "dec", "spectrum_redshift"}
+
+
+@pytest.mark.parametrize("embed", [embed_images, embed_spectra])
+def test_nothing_is_an_error(model, embed):
+    with pytest.raises(ValueError, match="nothing to embed: no rows were read"):
+        embed(model, [])
