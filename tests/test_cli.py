@@ -1,10 +1,19 @@
+import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import appulse
+from appulse import pipeline
+from appulse.align.model import load
 from appulse.cli import main
+from appulse.evaluate.results import read_results
+from appulse.search.embeddings import Embeddings
 
 
 @pytest.mark.parametrize(
@@ -45,3 +54,148 @@ def test_errors_are_one_line_without_a_traceback(tmp_path):
     with pytest.raises(SystemExit) as ended:
         main(["align", "--survey", str(tmp_path / "no.lance"), "--spectrum", "a", "--out", "b"])
     assert str(ended.value.code).startswith("appulse: no survey store at")
+
+
+# --- end to end, on a run of `demo` that was stopped before its report
+
+
+def stdout_of(capsys, *arguments) -> str:
+    """What the command prints on stdout."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    assert not ended.value.code, ended.value.code
+    return capsys.readouterr().out
+
+
+def assert_is_report(path: Path) -> str:
+    html = path.read_text(encoding="utf-8")
+    assert html.startswith("<!DOCTYPE html>")
+    assert html.count("data:image/svg+xml;base64,") == 5
+    for method in ("appulse, MLP probe", "aperture boosting", "template cross-correlation"):
+        assert method in html
+    return html
+
+
+def test_training_from_the_command_line(capsys, tmp_path, run, recipe, monkeypatch):
+    """Same survey, same recipe, same weights as from Python."""
+    monkeypatch.setattr(pipeline, "tiny", lambda: recipe)
+    survey = tmp_path / "survey.lance"
+    simulate = ("simulate", "--out", survey, "--seed", 3, "--size", 64, "--processes", 1)
+    assert stdout_of(capsys, *simulate, "--n", 200) == f"200 galaxies in {survey}\n"
+    assert stdout_of(capsys, *simulate, "--n", 600) == f"600 galaxies in {survey}\n"
+    spectrum, align = tmp_path / "spectrum", tmp_path / "align"
+    out = stdout_of(capsys, "pretrain", "spectrum", "--survey", survey, "--out", spectrum)
+    assert out == f"{spectrum}\n"
+    arguments = ("--survey", survey, "--spectrum", spectrum, "--out", align)
+    assert stdout_of(capsys, "align", *arguments, "--device", "cpu") == f"{align}\n"
+    assert load(align).hash() == load(run.align).hash()
+
+
+def test_demo_goes_on_where_it_stopped(capsys, tmp_path, run, recipe, monkeypatch):
+    monkeypatch.setattr(pipeline, "tiny", lambda: recipe)
+    hostile = tmp_path / "<img src=x onerror=alert(1)>"
+    shutil.copytree(run.folder, hostile)
+    before = (hostile / "align" / "weights.safetensors").stat().st_mtime_ns
+    out = stdout_of(capsys, "demo", "--out", hostile, "--n", 600, "--seed", 3)
+    assert out == f"{hostile / 'report.html'}\n"
+    assert (hostile / "align" / "weights.safetensors").stat().st_mtime_ns == before
+    html = assert_is_report(hostile / "report.html")
+    assert "<img src=x" not in html
+    assert "&lt;img src=x onerror=alert(1)&gt;" in html
+
+
+def test_evaluate(capsys, tmp_path, run):
+    out = stdout_of(
+        capsys,
+        *("evaluate", "--survey", run.survey, "--embeddings", run.embeddings, "--out", tmp_path),
+        *("--run.alignment", run.align, "--run.masked-modelling", run.spectrum),
+    )
+    assert out == f"{tmp_path / 'report.html'}\n"
+    assert_is_report(tmp_path / "report.html")
+    results = read_results(tmp_path / "results.json")
+    ours = {r.modality: r for r in results if (r.method, r.metric) == ("appulse", "top-10")}
+    for direction in ("image → spectrum", "spectrum → image"):
+        assert ours[direction].value > 0.6  # chance is .23
+    scores = {(r.method, r.modality, r.target, r.metric): r.value for r in results}
+    assert scores["appulse, MLP probe", "spectrum", "redshift", "R²"] > 0.3
+
+
+def test_embed_index_and_search_of_files(capsys, tmp_path, run, files):
+    images, spectra = tmp_path / "images.parquet", tmp_path / "spectra.parquet"
+    model, rejects = ("--model", run.align), ("--rejects", tmp_path / "bad.csv")
+    paths = [*files.cutouts, files.broken]
+    assert stdout_of(capsys, "embed", *paths, *model, "--out", images, *rejects) == f"{images}\n"
+    assert "hello" in (tmp_path / "bad.csv").read_text()
+    stdout_of(capsys, "embed", files.coadd, *model, "--out", spectra)
+    index = tmp_path / "i.lance"
+    out = stdout_of(capsys, "index", images, spectra, "--out", index)
+    assert out == f"20 rows in {index}\n"
+
+    search = ("search", files.cutouts[4], *model, "--index", index)
+    found = json.loads(stdout_of(capsys, *search, "--k", 20, "--json"))
+    image, spectrum = (Embeddings.read(path) for path in (images, spectra))
+    cosine = {
+        id: float(image.vectors[4] @ vector)
+        for embeddings in (image, spectrum)
+        for id, vector in zip(embeddings.ids, embeddings.vectors, strict=True)
+    }
+    assert [f["id"] for f in found] == sorted(cosine, key=cosine.get, reverse=True)
+    for f in found:
+        assert f["query"] == "galaxy-04"
+        assert f["cosine"] == pytest.approx(cosine[f["id"]], abs=1e-4)
+    where = ("--where", "modality = 'spectrum'", "--k", 1)
+    (best,) = json.loads(stdout_of(capsys, *search, *where, "--json"))
+    assert best["id"] == max(spectrum.ids, key=cosine.get)
+    assert best["id"] in stdout_of(capsys, *search, *where)
+
+
+def test_embed_a_survey(capsys, tmp_path, run):
+    out = stdout_of(
+        capsys, "embed", "--survey", run.survey, "--model", run.align, "--out", tmp_path / "e"
+    )
+    assert out == f"{tmp_path / 'e'}\n"
+    names = {path.name for path in (tmp_path / "e").iterdir()}
+    assert names == {path.name for path in run.embeddings.iterdir()}
+    for path in run.embeddings.glob("*.parquet"):
+        assert (tmp_path / "e" / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("files", [[], ["a.fits", "--survey", "s.lance"]])
+def test_embed_takes_files_or_a_survey(files):
+    with pytest.raises(SystemExit) as ended:
+        main(["embed", *files, "--model", "m", "--out", "o"])
+    assert ended.value.code == "appulse: give files to embed, or --survey; one of them"
+
+
+def test_pair(capsys, tmp_path, files):
+    arguments = [
+        *("pair", "--images", *files.cutouts, files.broken, "--spectra", files.coadd),
+        *("--size", 64, "--rejects", tmp_path / "bad.csv"),
+    ]
+    report = json.loads(stdout_of(capsys, *arguments, "--out", tmp_path / "s.lance", "--json"))
+    assert report["pairs"] == 8
+    assert report["unmatched_images"] == ["galaxy-00", "galaxy-01"]
+    assert [reject["file"] for reject in report["rejected"]] == [str(files.broken)]
+    assert "hello" in (tmp_path / "bad.csv").read_text()
+    by_id = [*arguments, "--by", "id", "--out", tmp_path / "t.lance"]
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in by_id])
+    assert ended.value.code.startswith("appulse: no pair among 10 images and 10 spectra")
+    shown = stdout_of(capsys, *arguments, "--out", tmp_path / "u.lance", "--radius", 0.5)
+    assert "'pairs': 8" in shown
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, run, recipe, monkeypatch):
+    monkeypatch.setattr(pipeline, "tiny", lambda: recipe)
+    loss = pipeline.pair_loss
+
+    def interrupted(*args):
+        os.kill(os.getpid(), signal.SIGINT)
+        return loss(*args)
+
+    monkeypatch.setattr(pipeline, "pair_loss", interrupted)
+    arguments = ("--survey", run.survey, "--spectrum", run.spectrum, "--out", tmp_path / "align")
+    with pytest.raises(SystemExit) as ended:
+        main(["align", *(str(argument) for argument in arguments)])
+    assert ended.value.code == "interrupted; run the same command again to go on"

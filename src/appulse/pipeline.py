@@ -21,7 +21,7 @@ from .align.model import AlignedModel, load
 from .align.pairs import cache_pairs, pair_loss, retrieval, take_pairs
 from .device import resolve_device
 from .evaluate.comparison import PARTS, compare, learning
-from .evaluate.report import write_report
+from .evaluate.report import save_plots, write_report
 from .evaluate.results import Result, write_results
 from .files import Paths
 from .progress import track
@@ -83,10 +83,7 @@ def pair(
     store = SurveyStore.create(out, [pairing.survey()])
     return {
         "pairs": len(store),
-        "unmatched_images": pairing.images.ids[pairing.unmatched_images].tolist(),
-        "unmatched_spectra": pairing.spectra.ids[pairing.unmatched_spectra].tolist(),
-        "ambiguous_images": pairing.images.ids[pairing.ambiguous_images].tolist(),
-        "ambiguous_spectra": pairing.spectra.ids[pairing.ambiguous_spectra].tolist(),
+        **pairing.left_out(),
         "duplicates": [duplicate.targetid for duplicate in store.duplicates],
         "rejected": [reject._asdict() for reject in bad],
     }
@@ -116,12 +113,6 @@ def pretrain_spectrum(
     torch.manual_seed(training.seed)
     model = MaskedModel(recipe.model.spectrum, recipe.masking)
     held_out = store.take(store.rows("validation")[:512], ["spectra"])["spectra"]
-
-    @torch.no_grad()
-    def validate(model: MaskedModel) -> dict[str, float]:
-        torch.manual_seed(0)
-        return {"validation_loss": model.loss(held_out).item()}
-
     train(
         model,
         lambda model, batch: model.loss(batch["spectra"]),
@@ -136,7 +127,7 @@ def pretrain_spectrum(
         ),
         training,
         run,
-        validate=validate,
+        validate=lambda model: model.validate(held_out),
         device=device,
         title="pretrain spectrum",
     )
@@ -202,32 +193,31 @@ def align(
     shutil.rmtree(cache)
 
 
-def embed(
-    survey: Path, model_run: Path, out: Path, *, device: str = "auto"
-) -> dict[str, tuple[Embeddings, Embeddings]]:
+def embed(survey: Path, model_run: Path, out: Path, *, device: str = "auto") -> None:
     """Embeds the parts that no tower was trained on, image and spectrum, and indexes the test's.
 
-    Files that this model made already are kept.
+    Files that this model made of these galaxies already are kept.
     """
     model, store = load(model_run), SurveyStore.open(survey)
-    embedded = {}
     for part in PARTS:
-        paths = [out / f"{part}-{modality}.parquet" for modality in ("image", "spectrum")]
-        if all(_made_by(model, path) for path in paths):
-            image, spectrum = (Embeddings.read(path) for path in paths)
-        else:
-            image, spectrum = tasks.embed_survey(
-                model, store, part, device=device, precision="auto"
-            )
-            image.write(paths[0])
-            spectrum.write(paths[1])
-        embedded[part] = image, spectrum
-    index([out / "test-image.parquet", out / "test-spectrum.parquet"], out / "test.lance")
-    return embedded
+        paths = _embeddings(out, part)
+        ids = store.columns(["targetid"], part)["targetid"]
+        if not all(_is_current(path, model, ids) for path in paths):
+            made = tasks.embed_survey(model, store, part, device=device, precision="auto")
+            for path, embeddings in zip(paths, made, strict=True):
+                embeddings.write(path)
+    index(_embeddings(out, "test"), out / "test.lance")
 
 
-def _made_by(model: AlignedModel, path: Path) -> bool:
-    return path.exists() and Embeddings.read(path).model_hash == model.hash()
+def _embeddings(folder: Path, part: str) -> list[Path]:
+    return [folder / f"{part}-{modality}.parquet" for modality in ("image", "spectrum")]
+
+
+def _is_current(path: Path, model: AlignedModel, ids: np.ndarray) -> bool:
+    if not path.exists():
+        return False
+    made = Embeddings.read(path)
+    return made.model_hash == model.hash() and np.array_equal(made.ids, ids)
 
 
 def embed_files(
@@ -241,17 +231,26 @@ def embed_files(
 ) -> Embeddings:
     """Embeds image files or spectrum files, one after another, into a Parquet file."""
     bad = Rejects()
-    embeddings = tasks.embed_files(
-        load(model_run), files, bad, pixel_scale=pixel_scale, device=device
-    )
+    try:
+        embeddings = tasks.embed_files(
+            load(model_run), files, bad, pixel_scale=pixel_scale, device=device
+        )
+    finally:  # whoever has no good row needs the reasons most
+        bad.write(rejects or out.with_suffix(".rejects.csv"))
     embeddings.write(out)
-    bad.write(rejects or out.with_suffix(".rejects.csv"))
     return embeddings
 
 
 def index(embeddings: list[Path], out: Path) -> int:
-    """Makes one index of several files of embeddings, with the columns that all of them have."""
+    """Makes one index of several files of embeddings, with the columns that all of them have.
+
+    Raises:
+        ValueError: If they are of several models; an index that is there stays.
+    """
     parts = [Embeddings.read(path) for path in embeddings]
+    hashes = {part.model_hash for part in parts}
+    if len(hashes) != 1:
+        raise ValueError(f"embeddings are of models {sorted(hashes)}; expected one for all files")
     shared = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
     first, *rest = (replace(p, columns={n: p.columns[n] for n in shared}) for p in parts)
     made = Index.create(out, first, overwrite=True)
@@ -292,15 +291,13 @@ def evaluate(survey: Path, embeddings: Path, runs: dict[str, Path], out: Path) -
         out: Folder for the report.
     """
     store = SurveyStore.open(survey)
-    embedded = {
-        part: (
-            Embeddings.read(embeddings / f"{part}-image.parquet"),
-            Embeddings.read(embeddings / f"{part}-spectrum.parquet"),
-        )
-        for part in PARTS
-    }
+    embedded = {}
+    for part in PARTS:
+        image, spectrum = (Embeddings.read(path) for path in _embeddings(embeddings, part))
+        embedded[part] = image, spectrum
     results, plots = compare(store, embedded)
     plots += [learning(runs)]
+    save_plots(out / "figures", plots)
     write_results(out / "results.json", results)
     write_report(
         out / "report.html",
@@ -308,6 +305,8 @@ def evaluate(survey: Path, embeddings: Path, runs: dict[str, Path], out: Path) -
         plots,
         {**provenance(), "survey": f"{survey}, {len(store):,} galaxies"},
         title="appulse: images and spectra in one space",
+        summary=f"{len(store):,} galaxies in {survey.name}, {len(embedded['test'][0]):,} of them "
+        "scored; no encoder saw those that are scored or that probes learn from.",
     )
     return results
 

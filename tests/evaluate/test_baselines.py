@@ -6,12 +6,13 @@ from appulse.evaluate.baselines import (
     SOFTENING,
     Boosting,
     PhotometryMatch,
+    TemplateMatch,
     brightness,
     image_pixels,
     magnitudes_and_colours,
     spectrum_pixels,
 )
-from appulse.metrics import accuracy, partner_ranks, r2
+from appulse.metrics import accuracy, fraction_within, partner_ranks, r2, redshift_error
 from appulse.survey.spectra import Spectra
 
 
@@ -108,3 +109,41 @@ def test_photometry_match_finds_partners_by_mahalanobis_distance():
     assert np.median(ranks) < 8 < np.median(unweighted)
     error = match.image_vectors(validation[0]) - match.spectrum_vectors(validation[1])
     np.testing.assert_allclose(np.cov(error.T), np.eye(2), atol=0.02)
+
+
+@pytest.fixture(scope="module")
+def templates(store):
+    """Learned from the redshifts of encoder-train."""
+    train = store.take(store.rows("encoder-train"), ["spectra", "redshift"])
+    return TemplateMatch.fit(train["spectra"], train["redshift"])
+
+
+@pytest.fixture(scope="module")
+def bright(store):
+    """Test galaxies of high signal-to-noise, inside the redshifts of the templates."""
+    rows = store.rows("test", "mag_r < 18.7 AND redshift < 0.4")
+    return store.take(rows, ["spectra", "redshift"])
+
+
+def test_templates_find_redshifts_of_bright_galaxies(templates, bright):
+    assert len(bright["redshift"]) > 30
+    error = redshift_error(templates.predict(bright["spectra"]), bright["redshift"])
+    assert np.mean(np.abs(error) < 0.003) > 0.95
+    assert np.median(np.abs(error)) < 3e-4  # half a bin
+
+
+def test_templates_know_lines_not_brightness(templates, bright):
+    spectra, z = bright["spectra"], templates.predict(bright["spectra"])
+    slope = 7 * (spectra.wavelength / 6000) ** 2
+    tilted = Spectra.from_arrays(spectra.flux * slope, ivar=spectra.ivar / slope**2)
+    assert np.mean(np.abs(templates.predict(tilted) - z) < 1e-3) > 0.9
+    blank = np.tile(spectra.flux.mean(axis=1, keepdims=True), spectra.flux.shape[1])
+    nothing = templates.predict(Spectra.from_arrays(blank, ivar=spectra.ivar))
+    assert np.mean(np.abs(nothing - z) < 0.003) < 0.2
+
+
+def test_wrong_redshifts_make_useless_templates(store, bright):
+    train = store.take(store.rows("encoder-train"), ["spectra", "redshift"])
+    wrong = np.random.default_rng(0).permutation(train["redshift"])
+    z = TemplateMatch.fit(train["spectra"], wrong).predict(bright["spectra"])
+    assert fraction_within(z, bright["redshift"], 0.003) < 0.3

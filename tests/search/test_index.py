@@ -1,4 +1,6 @@
+import lance
 import numpy as np
+import pyarrow as pa
 import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
@@ -131,3 +133,13 @@ def test_nothing_or_something_else_at_the_path(tmp_path):
 def test_k_must_be_positive(tmp_path):
     with pytest.raises(ValueError, match="k is 0"):
         Index.create(tmp_path / "i.lance", make(5)).search(make(1), k=0)
+
+
+def test_overwriting_takes_an_index_and_nothing_else(tmp_path):
+    Index.create(tmp_path / "i.lance", make(5))
+    Index.create(tmp_path / "i.lance", make(3, seed=1), overwrite=True)
+    assert len(Index.open(tmp_path / "i.lance")) == 3
+    survey = lance.write_dataset(pa.table({"flux": [1.0]}), str(tmp_path / "survey.lance"))
+    with pytest.raises(FileNotFoundError, match="not an index of embeddings"):
+        Index.create(tmp_path / "survey.lance", make(3), overwrite=True)
+    assert lance.dataset(survey.uri).version == 1

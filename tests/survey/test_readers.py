@@ -1,9 +1,13 @@
+import gzip
+
+import h5py
 import numpy as np
 import pytest
+from astropy.io import fits
 from PIL import Image
 
 from appulse import read_images, read_spectra
-from appulse.survey.readers import iter_images
+from appulse.survey.readers import iter_images, modality_of
 from appulse.survey.rejects import Rejects
 
 
@@ -75,3 +79,50 @@ def test_files_are_read_as_they_are_needed(tmp_path):
     assert next(parts).ids.tolist() == ["a"]
     with pytest.raises(ValueError, match="none"):
         next(parts)
+
+
+def _fits(path, *names):
+    fits.HDUList(
+        [fits.PrimaryHDU(), *(fits.ImageHDU(np.ones((2, 2)), name=n) for n in names)]
+    ).writeto(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("hdus", "modality"),
+    [(("FIBERMAP", "B_FLUX"), "spectrum"), (("COADD",), "spectrum"), (("IMAGE",), "image")],
+)
+def test_fits_files_say_by_their_hdus_what_they_hold(tmp_path, hdus, modality):
+    path = _fits(tmp_path / "a.fits", *hdus)
+    assert modality_of(path) == modality
+    (tmp_path / "b.fits.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert modality_of(tmp_path / "b.fits.gz") == modality
+
+
+def test_pictures_and_tables_say_it_by_their_kind(tmp_path):
+    _png(tmp_path / "a.png")
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.jpg")
+    np.savez(tmp_path / "a.npz", flux=np.ones(3))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_group("galaxy")["flux"] = np.ones(5)
+    kinds = {name: modality_of(tmp_path / f"a.{name}") for name in ("png", "jpg", "npz", "h5")}
+    assert kinds == {"png": "image", "jpg": "image", "npz": "spectrum", "h5": "spectrum"}
+
+
+def test_the_first_good_file_decides(tmp_path):
+    (tmp_path / "text.fits").write_text("hello")
+    (tmp_path / "empty.fits").touch()
+    (tmp_path / "cut.fits").write_bytes(_fits(tmp_path / "a.fits", "COADD").read_bytes()[:5770])
+    _png(tmp_path / "good.png")
+    bad = [tmp_path / name for name in ("none.png", "text.fits", "empty.fits", "cut.fits")]
+    assert modality_of([*bad, tmp_path, tmp_path / "good.png", tmp_path / "a.fits"]) == "image"
+    assert modality_of([*bad, tmp_path / "a.fits", tmp_path / "good.png"]) == "spectrum"
+    with pytest.raises(ValueError, match="cannot tell images from spectra"):
+        modality_of(bad)
+
+
+def test_a_file_that_holds_both_is_a_survey(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_group("0")["image"] = np.ones((1, 4, 4, 3))
+    with pytest.raises(ValueError, match="holds images and spectra; read it as a survey"):
+        modality_of(tmp_path / "a.h5")

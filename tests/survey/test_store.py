@@ -412,3 +412,16 @@ def test_overwrites_only_when_told(store: SurveyStore):
     )
     with pytest.raises(ValueError, match="other things than a survey store"):
         SurveyStore.create(Path(__file__).parent, [galaxies(0, 3)], overwrite=True)
+
+
+def test_identity_names_the_galaxies_and_their_order(store: SurveyStore, tmp_path: Path):
+    again = SurveyStore.create(tmp_path / "again.lance", [galaxies(0, 60)])
+    assert again.identity == store.identity == SurveyStore.open(store.path).identity
+    order = np.arange(60)[::-1]
+    turned = SurveyStore.create(tmp_path / "turned.lance", [galaxies(0, 60)[order]])
+    fewer = SurveyStore.create(tmp_path / "fewer.lance", [galaxies(0, 59)])
+    others = SurveyStore.create(tmp_path / "others.lance", [galaxies(1, 61)])
+    again.append([galaxies(60, 61)])
+    identities = [s.identity for s in (store, again, turned, fewer, others)]
+    assert len({identity["ids"] for identity in identities}) == 5
+    assert [identity["rows"] for identity in identities] == [60, 61, 60, 59, 60]

@@ -61,7 +61,23 @@ class SpectrumTower(nn.Module):
         self.head = Head(head, features, trunk.width)
 
     def load_pretrained(self, run: Path) -> None:
-        """Takes trunk and dictionary of a spectrum run, and freezes the trunk."""
+        """Takes trunk and dictionary of a spectrum run, and freezes the trunk.
+
+        Raises:
+            ValueError: If the folder holds no finished spectrum run of these sizes.
+        """
+        config = read_config(run)
+        if config.get("stage") != "pretrain spectrum":
+            raise ValueError(
+                f"{run} holds a run of stage {config.get('stage')!r}; expected a pretrained "
+                "spectrum tower, made by `appulse pretrain spectrum`"
+            )
+        sizes = {
+            "spectrum": asdict(self.trunk.config),
+            "dictionary": asdict(self.dictionary.config),
+        }
+        if any(config[name] != sizes[name] for name in sizes):
+            raise ValueError(f"{run} holds a spectrum tower of other sizes; expected {sizes}")
         weights = load_weights(run)
         trunk = {n.removeprefix("trunk."): w for n, w in weights.items() if n.startswith("trunk.")}
         self.trunk.load_state_dict(trunk)

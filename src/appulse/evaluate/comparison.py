@@ -50,7 +50,12 @@ class Measured(NamedTuple):
 
 
 def compare(store: SurveyStore, embedded: Embedded) -> tuple[list[Result], list[Plot]]:
-    """Scores of every method on the test part, and pictures of ours."""
+    """Scores of every method on the test part, and pictures of ours.
+
+    Raises:
+        ValueError: If the embeddings are not the store's galaxies, or of several models.
+    """
+    _require_match(store, embedded)
     names = [name for name in LABELS if name in store.names]
     known = {part: store.columns(names, part) for part in PARTS}
     ours = from_embeddings(embedded, known)
@@ -62,6 +67,19 @@ def compare(store: SurveyStore, embedded: Embedded) -> tuple[list[Result], list[
     results = evaluate([*ours, *theirs], [aligned, match], known["test"])
     plots = [_scatter(p, known["test"]) for p in ours if p.method == "appulse, MLP probe"]
     return results, [*plots, *_galleries(store, image, spectrum)]
+
+
+def _require_match(store: SurveyStore, embedded: Embedded) -> None:
+    for part, pair in embedded.items():
+        ids = store.columns(["targetid"], part)["targetid"]
+        if not all(np.array_equal(embeddings.ids, ids) for embeddings in pair):
+            raise ValueError(
+                f"embeddings of part {part!r} are not those of the survey's {len(ids)} galaxies, "
+                "in its order; run `appulse embed --survey` again"
+            )
+    hashes = {embeddings.model_hash for pair in embedded.values() for embeddings in pair}
+    if len(hashes) > 1:
+        raise ValueError(f"embeddings are of models {sorted(hashes)}; expected one for all parts")
 
 
 def learning(runs: Mapping[str, Path]) -> Plot:
@@ -167,7 +185,11 @@ def _scores(measured: Mapping[str, Measured], modality: Modality) -> Features:
     scores = {part: components.transform(getattr(m, modality)) for part, m in measured.items()}
     if modality == "image":
         return scores
-    return {part: np.hstack([scores[part], m.brightness]) for part, m in measured.items()}
+    like_the_first = scores["head-train"][:, 0].std() / measured["head-train"].brightness.std()
+    return {
+        part: np.hstack([scores[part], like_the_first * m.brightness])
+        for part, m in measured.items()
+    }
 
 
 def _photometry_match(measured: Mapping[str, Measured]) -> Matches:

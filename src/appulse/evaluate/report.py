@@ -76,6 +76,14 @@ def property_panels(predictions: Predictions, truth: Columns) -> list[Panel]:
     return panels
 
 
+def save_plots(folder: Path, plots: Sequence[Plot]) -> None:
+    """Writes each plot as a PNG named by its title, on white."""
+    for plot in plots:
+        name = "-".join("".join(c if c.isalnum() else " " for c in plot.title).split()).lower()
+        with atomic_path(folder / f"{name}.png") as temporary:
+            plot.figure.savefig(temporary, dpi=150, facecolor="white")
+
+
 def _body(
     results: Sequence[Result],
     plots: Sequence[Plot],

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..transformer import Block, sincos_position
 
-SOFTENING = (0.01, 0.3)  # nanomaggies per pixel: near the sky noise, and a bright core
+SOFTENING = 0.01  # nanomaggies per pixel, near the sky noise
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class VisionTransformerConfig:
 class VisionTransformer(nn.Module):
     """Encodes a cutout into one vector per patch.
 
-    Flux enters through arcsinh at two softenings, so that faint outskirts and bright cores both
-    show; positions are in arcsec from the centre, so that pixel scales may differ.
+    Flux enters through arcsinh, so that faint outskirts and bright cores both show; positions are
+    in arcsec from the centre, so that pixel scales may differ.
     """
 
     def __init__(self, config: VisionTransformerConfig):
@@ -39,7 +39,7 @@ class VisionTransformer(nn.Module):
         if config.size % config.patch:
             raise ValueError(f"size {config.size} is not a multiple of patch {config.patch}")
         self.config = config
-        self.embed_patch = nn.Linear(7 * config.patch**2, config.width)
+        self.embed_patch = nn.Linear(4 * config.patch**2, config.width)
         self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
 
@@ -62,8 +62,8 @@ class VisionTransformer(nn.Module):
                 f"expected images of {size} x {size} pixels, got {tuple(flux.shape[2:])}; "
                 "crop or pad them with survey.resample.fit first"
             )
-        planes = [arcsinh(flux / s) for s in SOFTENING]
-        x = torch.cat([*planes, mask.any(1, keepdim=True).to(flux.dtype)], dim=1)
+        planes = arcsinh(flux / SOFTENING)
+        x = torch.cat([planes, mask.any(1, keepdim=True).to(flux.dtype)], dim=1)
         x = self.embed_patch(rearrange(x, "B C (i p) (j q) -> B (i j) (C p q)", p=patch, q=patch))
         x = x + self._positions(pixel_scale)
         for block in self.blocks:

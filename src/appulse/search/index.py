@@ -45,16 +45,16 @@ class Index:
 
         Raises:
             FileExistsError: If `path` exists and `overwrite` is False.
+            FileNotFoundError: If it exists and is something else than an index.
             ValueError: On vectors that are zero or not finite.
         """
-        if Path(path).exists() and not overwrite:
+        there = Path(path).exists()
+        if there and not overwrite:
             raise FileExistsError(f"{path} exists; open it, or pass overwrite=True")
+        if there:
+            cls.open(path)  # a survey store must not be overwritten
         table = _unit(embeddings).to_table()
-        return cls(
-            lance.write_dataset(
-                table, str(path), mode="overwrite" if Path(path).exists() else "create"
-            )
-        )
+        return cls(lance.write_dataset(table, str(path), mode="overwrite" if there else "create"))
 
     @classmethod
     def open(cls, path: str | Path) -> "Index":

@@ -45,6 +45,13 @@ class MaskedModel(nn.Module):
         hidden = hide_chunks(rows, tokens, self.masking).to(place)
         return masked_loss(self(patches, hidden), patches, hidden)
 
+    @torch.no_grad()
+    def validate(self, spectra: Spectra) -> dict[str, float]:
+        """Loss on these spectra, the same chunks hidden each time."""
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return {"validation_loss": self.loss(spectra).item()}
+
 
 def hide_chunks(rows: int, tokens: int, config: MaskingConfig) -> Bool[Tensor, "B T"]:
     """Marks runs of tokens, one at a random place in each equal stretch of the spectrum.

@@ -49,7 +49,10 @@ def _all_headers(path: Path | str) -> fits.HDUList:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", VerifyWarning)
         warnings.filterwarnings("error", ".*truncated", AstropyUserWarning)
-        return fits.open(path, memmap=True, lazy_load_hdus=False)
+        try:
+            return fits.open(path, memmap=True, lazy_load_hdus=False)
+        except AstropyUserWarning as error:
+            raise OSError(str(error)) from error
 
 
 @contextmanager

@@ -38,6 +38,15 @@ class Pairing:
     def __len__(self) -> int:
         return len(self.image_rows)
 
+    def left_out(self) -> dict[str, list[str]]:
+        """Ids of the rows in no pair, by reason."""
+        return {
+            "unmatched_images": self.images.ids[self.unmatched_images].tolist(),
+            "unmatched_spectra": self.spectra.ids[self.unmatched_spectra].tolist(),
+            "ambiguous_images": self.images.ids[self.ambiguous_images].tolist(),
+            "ambiguous_spectra": self.spectra.ids[self.ambiguous_spectra].tolist(),
+        }
+
     def survey(self) -> Survey:
         """The pairs, named by their spectra's ids; column `image_id` keeps the images'.
 

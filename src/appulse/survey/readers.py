@@ -137,28 +137,33 @@ def iter_surveys(paths: Paths, rejects: Rejects) -> Iterator[Survey]:
 
 
 def modality_of(paths: Paths) -> Literal["image", "spectrum"]:
-    """What the files hold, by the first one that can be opened.
+    """What the files hold, by the first one that can be opened and is of a known kind.
 
     Raises:
-        ValueError: If it holds both, or none can be opened.
+        ValueError: If it holds both, or there is none.
     """
     for path in expand_paths(paths):
         try:
-            match _kind(path):
-                case "picture":
-                    return "image"
-                case "npz":
-                    return "spectrum"
-                case "HDF5" if hdf5.is_release(path):
-                    raise ValueError(f"{path} holds images and spectra; read it as a survey")
-                case "HDF5":
-                    return "spectrum"
-                case _:
-                    with open_fits(path) as hdus:
-                        return "spectrum" if _SPECTRUM_HDUS & {h.name for h in hdus} else "image"
-        except OSError:
+            modality = _modality(path)
+        except (OSError, ValueError):
             continue
+        if modality == "both":
+            raise ValueError(f"{path} holds images and spectra; read it as a survey")
+        return modality
     raise ValueError(f"cannot tell images from spectra: none of {paths} can be opened")
+
+
+def _modality(path: Path) -> Literal["image", "spectrum", "both"]:
+    match _kind(path):
+        case "picture":
+            return "image"
+        case "npz":
+            return "spectrum"
+        case "HDF5":
+            return "both" if hdf5.is_release(path) else "spectrum"
+        case _:
+            with open_fits(path) as hdus:
+                return "spectrum" if _SPECTRUM_HDUS & {hdu.name for hdu in hdus} else "image"
 
 
 def _each(

@@ -53,8 +53,10 @@ class Scale:
 
 
 class KNNProbe:
-    """Mean of the nearest neighbours in standardised features, weighted by 1 / distance.
+    """Mean of the nearest neighbours (Euclidean), weighted by 1 / distance.
 
+    Features are taken as they are: scaling each to unit variance would blow up the noise among
+    principal components, and changes little for embeddings.
     The number of neighbours is chosen on validation, for each target. Classes are the mean of
     their indicators, so that the prediction is the weighted vote.
     """
@@ -63,8 +65,8 @@ class KNNProbe:
         _require_finite(x)
         self.classes = classes
         self.neighbours = [min(NEIGHBOURS[-1], len(x))] * y.shape[1]  # per target
-        self._y, self._scale = y, Scale.of(x)
-        self._search = NearestNeighbors(algorithm="brute").fit(self._scale.apply(x))
+        self._y = y
+        self._search = NearestNeighbors(algorithm="brute").fit(x)
 
     @classmethod
     def fit(cls, x: Features, y: Targets, x_val: ValFeatures, y_val: ValTargets) -> "KNNProbe":
@@ -89,7 +91,7 @@ class KNNProbe:
     def _nearest(
         self, x: Features, k: int
     ) -> tuple[Float[np.ndarray, "B N"], Int[np.ndarray, "B N"]]:
-        return self._search.kneighbors(self._scale.apply(x), k)
+        return self._search.kneighbors(x, k)
 
     def _mean(
         self, distance: Float[np.ndarray, "B N"], rows: Int[np.ndarray, "B N"], k: int

@@ -1,0 +1,347 @@
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from astropy.io import fits
+
+from appulse import pipeline
+from appulse.align.model import load
+from appulse.evaluate.comparison import PARTS
+from appulse.search.embeddings import Embeddings
+from appulse.search.index import Index
+from appulse.survey.parts import Split
+from appulse.survey.store import SurveyStore
+from appulse.training.run import load_weights, read_metrics
+
+EVEN = Split(dict.fromkeys(("encoder-train", *PARTS), 0.25))
+
+
+def state(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file of a folder, when it was written and what it holds, but for `about.json`."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "about.json"
+    }
+
+
+def interrupting(function, call):
+    """The function, but Ctrl-C comes at this call of it."""
+    calls = []
+
+    def interrupted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == call:
+            os.kill(os.getpid(), signal.SIGINT)
+        return function(*args, **kwargs)
+
+    return interrupted
+
+
+def never(*args, **kwargs):
+    raise AssertionError("done again")
+
+
+@pytest.fixture(scope="module")
+def others(store, tmp_path_factory) -> Path:
+    """Other galaxies, some in every part."""
+    path = tmp_path_factory.mktemp("others") / "others.lance"
+    return Path(SurveyStore.create(path, [store.read(range(100, 160))], split=EVEN).path)
+
+
+# --- surveys
+
+
+def test_a_simulation_goes_on_where_it_ended(tmp_path):
+    whole = pipeline.simulate(140, tmp_path / "whole.lance", seed=1, size=64, processes=1)
+    for n in (1, 60, 140, 30):  # a smaller number asks for nothing more
+        parts = pipeline.simulate(n, tmp_path / "parts.lance", seed=1, size=64, processes=1)
+        assert len(parts) == max(n, len(parts))
+    assert parts.identity == whole.identity
+    for rows in ([0, 59, 60], [127, 128, 139]):
+        one, other = parts.read(rows), whole.read(rows)
+        np.testing.assert_array_equal(one.images.flux, other.images.flux)
+        np.testing.assert_array_equal(one.spectra.flux, other.spectra.flux)
+        np.testing.assert_array_equal(one.columns["redshift"], other.columns["redshift"])
+
+
+def test_an_interrupted_simulation_goes_on(tmp_path, monkeypatch):
+    make = interrupting(pipeline.simulate_blocks, 2)
+    monkeypatch.setattr(pipeline, "simulate_blocks", make)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.simulate(150, tmp_path / "s.lance", seed=1, size=64, processes=1)
+    store = pipeline.simulate(150, tmp_path / "s.lance", seed=1, size=64, processes=1)
+    ids = store.columns(["targetid"])["targetid"].tolist()
+    assert ids == [f"synthetic-1-{i:09d}" for i in range(150)]
+
+
+def test_a_simulation_killed_before_its_first_galaxy_goes_on(tmp_path, store):
+    empty = store.read([0])
+    made = SurveyStore.create(tmp_path / "s.lance", [empty])
+    made._dataset.delete("true")
+    assert len(pipeline.simulate(3, tmp_path / "s.lance", seed=1, size=64, processes=1)) == 3
+
+
+def test_another_universe_or_a_real_survey_is_refused(tmp_path, store, files):
+    with pytest.raises(ValueError, match=r"holds synthetic-3-000000599, not seed 4"):
+        pipeline.simulate(700, Path(store.path), seed=4, size=64)
+    assert len(SurveyStore.open(store.path)) == 600
+    pipeline.pair(files.cutouts, files.coadd, tmp_path / "real.lance", size=64)
+    with pytest.raises(ValueError, match="not seed 0; choose another folder"):
+        pipeline.simulate(10, tmp_path / "real.lance", size=64)
+
+
+def test_files_are_paired_and_the_rest_is_accounted_for(tmp_path, files):
+    names = [*files.cutouts, files.folder / "beside-05.fits", files.broken]
+    report = pipeline.pair(
+        names, files.coadd, tmp_path / "s.lance", size=64, rejects=tmp_path / "rejects.parquet"
+    )
+    assert report.pop("rejected")[0]["file"] == str(files.broken)
+    assert report == {
+        "pairs": 7,
+        "unmatched_images": ["galaxy-00", "galaxy-01"],
+        "unmatched_spectra": ["1010", "1011"],
+        "ambiguous_images": ["galaxy-05", "beside-05"],
+        "ambiguous_spectra": ["1005"],
+        "duplicates": [],
+    }
+    (reject,) = pq.read_table(tmp_path / "rejects.parquet").to_pylist()
+    assert "begins with b'hello'" in reject["reason"]
+    made = SurveyStore.open(tmp_path / "s.lance").read()
+    numbers = [2, 3, 4, 6, 7, 8, 9]
+    assert made.ids.tolist() == [str(1000 + i) for i in numbers]
+    assert made.columns["image_id"].tolist() == [f"galaxy-{i:02d}" for i in numbers]
+    np.testing.assert_array_equal(made.images.flux, files.galaxies.images.flux[numbers])
+    np.testing.assert_array_equal(made.spectra.flux, files.galaxies.spectra.flux[numbers])
+
+
+def test_pairs_by_position_respect_the_radius_and_a_store_is_not_overwritten(tmp_path, files):
+    out = tmp_path / "s.lance"
+    beside = files.folder / "beside-05.fits"
+    assert pipeline.pair(beside, files.coadd, out, size=64, radius=0.35)["pairs"] == 1
+    with pytest.raises(ValueError, match="a survey store is at"):
+        pipeline.pair(beside, files.coadd, out, size=64)
+    with pytest.raises(ValueError, match="no pair among 1 images and 10 spectra"):
+        pipeline.pair(beside, files.coadd, tmp_path / "t.lance", size=64, radius=0.25)
+
+
+# --- training
+
+
+def test_training_learned_something(run):
+    spectrum, both = (read_metrics(path) for path in (run.spectrum, run.align))
+    losses = [line["loss"] for line in spectrum if "loss" in line]
+    assert losses[-1] < losses[0]
+    last = [line for line in both if "validation_loss" in line][-1]
+    held_out = len(SurveyStore.open(run.survey).rows("validation"))
+    assert last["validation_loss"] < 0.6 * np.log(held_out)  # what knowing nothing costs
+    assert last["top10"] > 0.8
+    assert [line["step"] for line in both if "top10" in line] == [40, 80]
+
+
+def test_a_finished_stage_is_not_done_again(run, monkeypatch):
+    before = state(run.folder)
+    for name in ("pair_loss", "cache_pairs", "learn_dictionary"):
+        monkeypatch.setattr(pipeline, name, never)
+    monkeypatch.setattr(pipeline.MaskedModel, "loss", never)
+    monkeypatch.setattr(pipeline.tasks, "embed_survey", never)
+    pipeline.simulate(600, run.survey, seed=3, size=64)
+    pipeline.pretrain_spectrum(run.survey, run.spectrum, run.recipe, device="cpu")
+    pipeline.align(run.survey, run.spectrum, run.align, run.recipe, device="cpu")
+    pipeline.embed(run.survey, run.align, run.embeddings, device="cpu")
+    after = state(run.folder)
+    kept = {name for name in before if not name.startswith("embeddings/test.lance")}
+    assert len(kept) > 15
+    for name in kept - {"spectrum/config.json", "align/config.json"}:
+        assert after[name] == before[name], name
+    assert after["align/config.json"][1] == before["align/config.json"][1]
+    assert not (run.align / "cache").exists()
+
+
+@pytest.mark.parametrize("step", [2, 50])
+def test_an_interrupted_alignment_ends_like_an_uninterrupted_one(run, tmp_path, monkeypatch, step):
+    arguments = (run.survey, run.spectrum, tmp_path / "align", run.recipe)
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "pair_loss", interrupting(pipeline.pair_loss, step))
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.align(*arguments, device="cpu")
+    assert (tmp_path / "align" / "resume.safetensors").exists()
+    with pytest.raises(ValueError, match="its training has not finished"):
+        pipeline.embed(run.survey, tmp_path / "align", tmp_path / "embeddings")
+    pipeline.align(*arguments, device="cpu")
+    assert load(tmp_path / "align").hash() == load(run.align).hash()
+    assert read_metrics(tmp_path / "align") == read_metrics(run.align)
+    assert not (tmp_path / "align" / "cache").exists()
+
+
+def test_an_interrupted_pretraining_ends_like_an_uninterrupted_one(run, tmp_path, monkeypatch):
+    arguments = (run.survey, tmp_path / "spectrum", run.recipe)
+    model = pipeline.MaskedModel
+    with monkeypatch.context() as patched:
+        patched.setattr(model, "loss", interrupting(model.loss, 5))
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.pretrain_spectrum(*arguments, device="cpu")
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "learn_dictionary", never)
+        pipeline.pretrain_spectrum(*arguments, device="cpu")
+    for name in ("weights.safetensors", "dictionary.safetensors"):
+        assert (tmp_path / "spectrum" / name).read_bytes() == (run.spectrum / name).read_bytes()
+
+
+def test_a_survey_that_changed_under_a_run_is_refused(run, others):
+    before = state(run.folder)
+    with pytest.raises(ValueError, match=r"another configuration \(survey.rows: 600, not 60"):
+        pipeline.pretrain_spectrum(others, run.spectrum, run.recipe)
+    with pytest.raises(ValueError, match=r"another configuration \(survey.rows: 600, not 60"):
+        pipeline.align(others, run.spectrum, run.align, run.recipe)
+    longer = replace(run.recipe, align=replace(run.recipe.align, steps=81))
+    with pytest.raises(ValueError, match=r"training.steps: 80, not 81"):
+        pipeline.align(run.survey, run.spectrum, run.align, longer)
+    assert state(run.folder) == before
+
+
+def test_another_spectrum_tower_under_an_alignment_is_refused(run, tmp_path):
+    shutil.copytree(run.spectrum, tmp_path / "spectrum")
+    weights = load_weights(run.spectrum)
+    weights["trunk.norm.bias"] += 1
+    pipeline.save_tensors(tmp_path / "spectrum" / "weights.safetensors", weights)
+    with pytest.raises(ValueError, match=r"another configuration \(spectrum_weights"):
+        pipeline.align(run.survey, tmp_path / "spectrum", run.align, run.recipe)
+
+
+# --- embeddings, search
+
+
+def test_embeddings_are_those_of_the_galaxies_of_each_part(run, store):
+    model = load(run.align)
+    for part in PARTS:
+        survey = store.read(part=part)
+        for modality, expected in (
+            ("image", model.embed_images(survey.images, device="cpu")),
+            ("spectrum", model.embed_spectra(survey.spectra, device="cpu")),
+        ):
+            made = Embeddings.read(run.embeddings / f"{part}-{modality}.parquet")
+            assert made.ids.tolist() == survey.ids.tolist()
+            assert made.model_hash == model.hash()
+            cosine = (made.vectors * expected).sum(axis=1)
+            assert cosine.min() > 0.99  # bfloat16 where the processor has it
+            np.testing.assert_array_equal(made.columns["age"], survey.columns["age"])
+
+
+def test_interrupted_embedding_keeps_what_was_done(run, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        embed = interrupting(pipeline.tasks.embed_survey, 2)
+        patched.setattr(pipeline.tasks, "embed_survey", embed)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.embed(run.survey, run.align, tmp_path, device="cpu")
+    done = state(tmp_path)
+    assert set(done) == {f"{PARTS[0]}-{modality}.parquet" for modality in ("image", "spectrum")}
+    pipeline.embed(run.survey, run.align, tmp_path, device="cpu")
+    assert done.items() <= state(tmp_path).items()
+    for path in run.embeddings.glob("*.parquet"):
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+def test_embeddings_of_other_galaxies_or_models_are_made_anew(run, others, tmp_path):
+    shutil.copytree(run.embeddings, tmp_path / "embeddings")
+    pipeline.embed(others, run.align, tmp_path / "embeddings", device="cpu")
+    ids = SurveyStore.open(others).columns(["targetid"], "test")["targetid"]
+    for modality in ("image", "spectrum"):
+        made = Embeddings.read(tmp_path / "embeddings" / f"test-{modality}.parquet")
+        assert made.ids.tolist() == ids.tolist()
+    assert len(Index.open(tmp_path / "embeddings" / "test.lance")) == 2 * len(ids)
+    replace(made, model_hash="older").write(tmp_path / "embeddings" / "test-spectrum.parquet")
+    pipeline.embed(others, run.align, tmp_path / "embeddings", device="cpu")
+    again = Embeddings.read(tmp_path / "embeddings" / "test-spectrum.parquet")
+    assert again.model_hash == load(run.align).hash()
+
+
+def test_files_are_embedded_like_arrays(run, files, tmp_path):
+    model = load(run.align)
+    image = pipeline.embed_files(
+        [files.broken, *files.cutouts], run.align, tmp_path / "images.parquet", device="cpu"
+    )
+    assert image.ids.tolist() == [path.stem for path in files.cutouts]
+    expected = model.embed_images(files.galaxies.images[:10], device="cpu")
+    np.testing.assert_allclose(image.vectors, expected, atol=2e-5)
+    np.testing.assert_allclose(image.columns["ra"], files.galaxies.images.ra[:10], atol=1e-6)
+    assert "hello" in (tmp_path / "images.rejects.csv").read_text()
+    spectrum = pipeline.embed_files(
+        str(files.folder / "coadd*.fits"), run.align, tmp_path / "spectra.parquet", device="cpu"
+    )
+    assert spectrum.ids.tolist() == [str(i) for i in range(1002, 1012)]
+    expected = model.embed_spectra(files.galaxies.spectra[2:], device="cpu")
+    np.testing.assert_allclose(spectrum.vectors, expected, atol=2e-5)
+    read = Embeddings.read(tmp_path / "spectra.parquet")
+    np.testing.assert_array_equal(read.vectors, spectrum.vectors)
+    redshift = spectrum.columns["spectrum_redshift"]
+    np.testing.assert_allclose(redshift, model.redshift(files.galaxies.spectra[2:]), atol=1e-6)
+
+
+def test_files_without_a_good_row_say_why(run, tmp_path):
+    fits.PrimaryHDU(np.full((3, 64, 64), np.nan)).writeto(tmp_path / "a.fits")
+    with pytest.raises(ValueError, match="nothing to embed"):
+        pipeline.embed_files(tmp_path / "a.fits", run.align, tmp_path / "bad.parquet", device="cpu")
+    assert "more than half" in (tmp_path / "bad.rejects.csv").read_text()
+    assert not (tmp_path / "bad.parquet").exists()
+
+
+def test_search_is_a_plain_cosine(run, files):
+    stored = [Embeddings.read(run.embeddings / f"test-{m}.parquet") for m in ("image", "spectrum")]
+    ids = np.concatenate([s.ids for s in stored])
+    vectors = np.concatenate([s.vectors for s in stored]).astype(np.float64)
+    queries = load(run.align).embed_images(files.galaxies.images[:3], device="cpu")
+    cosine = queries @ vectors.T / np.linalg.norm(vectors, axis=1)
+    index = run.embeddings / "test.lance"
+    found = pipeline.search(files.cutouts[:3], run.align, index, k=4, device="cpu")
+    names = ["galaxy-00", "galaxy-01", "galaxy-02"]
+    assert [f["query"] for f in found] == np.repeat(names, 4).tolist()
+    best = -np.sort(-cosine, axis=1)[:, :4]
+    np.testing.assert_allclose([f["cosine"] for f in found], best.ravel(), atol=1e-4)
+    for row, first in enumerate(found[::4]):
+        assert first["id"] == files.galaxies.ids[row]  # itself
+        assert first["cosine"] > 0.99
+    for f in found:
+        row = names.index(f["query"])
+        assert np.abs(cosine[row, ids == f["id"]] - f["cosine"]).min() < 1e-4
+
+
+def test_search_takes_conditions_and_either_modality(run, files):
+    index = run.embeddings / "test.lance"
+    where = "modality = 'image' and redshift < 0.15"
+    found = pipeline.search(files.coadd, run.align, index, k=3, where=where, device="cpu")
+    stored = Embeddings.read(run.embeddings / "test-image.parquet")
+    near = stored.columns["redshift"] < 0.15
+    query = load(run.align).embed_spectra(files.galaxies.spectra[2:], device="cpu")
+    cosine = query @ stored.vectors[near].T
+    best = -np.sort(-cosine, axis=1)[:, :3]
+    np.testing.assert_allclose([f["cosine"] for f in found], best.ravel(), atol=1e-4)
+    assert {f["id"] for f in found} <= set(stored.ids[near])
+    with pytest.raises(ValueError, match="begins with b'hello'"):
+        pipeline.search([files.cutouts[0], files.broken], run.align, index, device="cpu")
+
+
+def test_an_index_has_the_columns_that_all_files_share(run, files, tmp_path):
+    pipeline.embed_files(files.coadd, run.align, tmp_path / "mine.parquet", device="cpu")
+    paths = [run.embeddings / "test-image.parquet", tmp_path / "mine.parquet"]
+    n = pipeline.index(paths, tmp_path / "i.lance")
+    index = Index.open(tmp_path / "i.lance")
+    assert n == len(index) == len(Embeddings.read(paths[0])) + 10
+    query = Embeddings.read(paths[1])
+    assert index.search(query, 1, "modality = 'spectrum'").ids[:, 0].tolist() == query.ids.tolist()
+    with pytest.raises(ValueError, match=r"columns .*'ra', 'dec'\]"):
+        index.search(query, 1, "spectrum_redshift < 1")
+
+
+def test_models_do_not_mix_in_an_index(run, tmp_path):
+    path = run.embeddings / "test-image.parquet"
+    pipeline.index([path], tmp_path / "i.lance")
+    replace(Embeddings.read(path), model_hash="another").write(tmp_path / "other.parquet")
+    with pytest.raises(ValueError, match="expected one for all files"):
+        pipeline.index([tmp_path / "other.parquet", path], tmp_path / "i.lance")
+    assert Index.open(tmp_path / "i.lance").model_hash == load(run.align).hash()
