@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 app = App(
     name="appulse",
     help="Galaxy images and spectra in one space: search, redshifts, physics.",
+    suppress_keyboard_interrupt=False,  # `main` says how to go on
 )
 pretrain = App(name="pretrain", help="Train one tower on its own.")
 app.command(pretrain)

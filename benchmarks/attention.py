@@ -1,0 +1,59 @@
+"""Attention on a CPU in bfloat16: plain products against torch's fused kernel.
+
+    python benchmarks/attention.py
+
+Forward and backward of (B, H, T, d), in turn, median CPU seconds and the ratio fused / plain.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from appulse.transformer import attend
+from record import write_result
+
+SHAPES = {  # who uses it: batch, heads, tokens, head width
+    "image, tiny": (512, 4, 36, 16),
+    "spectrum, tiny": (128, 4, 49, 32),
+    "spectrum, published": (2, 6, 778, 128),
+}
+REPEATS = 9
+
+
+def seconds(attention: Callable, inputs: list[torch.Tensor]) -> float:
+    before = time.process_time()
+    attention(*inputs).sum().backward()
+    return time.process_time() - before
+
+
+def compare(shape: tuple[int, ...]) -> dict[str, float]:
+    torch.manual_seed(0)
+    inputs = [torch.randn(shape, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
+    fused: Any = F.scaled_dot_product_attention
+    plain: Any = attend
+    seconds(fused, inputs), seconds(plain, inputs)  # warm up
+    pairs = [(seconds(fused, inputs), seconds(plain, inputs)) for _ in range(REPEATS)]
+    exact = fused(*(x.double() for x in inputs))
+    errors = [(f(*inputs).double() - exact).abs().max().item() for f in (fused, plain)]
+    return {
+        "fused CPU-s": statistics.median(a for a, _ in pairs),
+        "plain CPU-s": statistics.median(b for _, b in pairs),
+        "fused / plain": statistics.median(a / b for a, b in pairs),
+        "fused error": errors[0],
+        "plain error": errors[1],
+    }
+
+
+def main() -> None:
+    results = {name: compare(shape) for name, shape in SHAPES.items()}
+    for name, result in results.items():
+        print(name, {key: f"{value:.3g}" for key, value in result.items()})
+    print(write_result("attention", results))
+
+
+if __name__ == "__main__":
+    main()
