@@ -4,7 +4,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -88,9 +87,10 @@ def demo(run, recipe, tmp_path_factory):
     """A folder of `demo` whose stages up to the embeddings were done before."""
     folder = tmp_path_factory.mktemp("demo") / "<img src=x onerror=alert(1)>"
     shutil.copytree(run.folder, folder)
-    with pytest.MonkeyPatch.context() as patched, pytest.raises(SystemExit):
+    with pytest.MonkeyPatch.context() as patched:
         patched.setattr(pipeline, "tiny", lambda: recipe)
-        main(["demo", "--out", str(folder), "--n", "600", "--seed", "3"])
+        with pytest.raises(SystemExit):
+            main(["demo", "--out", str(folder), "--n", "600", "--seed", "3"])
     return folder
 
 

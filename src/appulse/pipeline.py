@@ -39,7 +39,7 @@ from .survey.store import SurveyStore
 from .survey.synthetic.simulate import simulate_blocks
 from .tasks import embed as tasks
 from .training.loop import train
-from .training.run import RunFolder, digest, load_weights, save_tensors
+from .training.run import RunFolder, digest, save_tensors
 from .units import PIXEL_SCALE
 
 
@@ -152,7 +152,7 @@ def align(
         {
             "stage": "align",
             "survey": store.identity,
-            "spectrum_weights": digest(load_weights(spectrum_run)),
+            "spectrum": digest(model.spectrum.pretrained()),
             "model": asdict(recipe.model),
             "training": asdict(training),
         },

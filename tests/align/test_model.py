@@ -116,11 +116,11 @@ def test_the_redshift_is_the_dictionarys(model, galaxies):
     np.testing.assert_allclose(model.redshift(galaxies.spectra), np.exp(shift + zero) - 1)
 
 
-def test_the_temperature_starts_as_configured_and_stays_bounded(model):
+def test_the_temperature_starts_as_configured_and_is_learned_from_its_logarithm(model):
     assert model.inverse_temperature.item() == pytest.approx(20, rel=1e-6)
     with torch.no_grad():
-        model.log_inverse_temperature.fill_(9.0)
-    assert model.inverse_temperature.item() == 100
+        model.log_inverse_temperature.fill_(2.0)
+    assert model.inverse_temperature.item() == pytest.approx(np.exp(2), rel=1e-6)
 
 
 def test_configurations_survive_json(recipe):

@@ -24,7 +24,7 @@ def lopsided():
     flux = rng.exponential(0.1, (4, 3, 70, 70)).astype(np.float32)
     flux[:, :, :30, :10] += 1
     mask = np.zeros(flux.shape, bool)
-    mask[1, :, 3:6, 20] = True
+    mask[1, :, 20:23, 25] = True
     return Images.from_arrays(flux, mask=mask)
 
 

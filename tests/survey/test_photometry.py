@@ -82,7 +82,7 @@ def test_a_saturated_core_is_a_lower_limit_and_padding_adds_nothing():
     flux = np.ones(mask.shape)
     images = Images(
         ids=np.array(["a"]),
-        flux=np.where(mask, 0, flux),
+        flux=np.where(mask, 0, flux).astype(np.float32),
         pixel_scale=np.array([0.262]),
         mask=mask,
         ra=np.zeros(1),

@@ -84,6 +84,11 @@ class SpectrumTower(nn.Module):
         self.trunk.requires_grad_(False)
         self.dictionary.load_state_dict(load_file(run / DICTIONARY))
 
+    def pretrained(self) -> dict[str, Tensor]:
+        """The tensors that `load_pretrained` fills."""
+        parts = {"trunk": self.trunk, "dictionary": self.dictionary}
+        return {f"{n}.{k}": t for n, part in parts.items() for k, t in part.state_dict().items()}
+
     def prepare(self, spectra: Spectra) -> spectrum_preprocess.SpectrumInputs:
         """What `forward` takes."""
         return spectrum_preprocess.prepare(spectra, self.dictionary)
@@ -132,8 +137,8 @@ class AlignedModel(nn.Module):
 
     @property
     def inverse_temperature(self) -> Float[Tensor, ""]:
-        """Multiplies the cosines in the loss; learned, at most 100 (Radford et al. 2021)."""
-        return self.log_inverse_temperature.exp().clamp(max=100)
+        """Multiplies the cosines in the loss; learned, from its logarithm (Radford et al. 2021)."""
+        return self.log_inverse_temperature.exp()
 
     def embed_images(
         self, images: Images | np.ndarray, *, device: str = "auto", precision: Precision = "float32"
@@ -176,11 +181,10 @@ class AlignedModel(nn.Module):
         return np.concatenate(parts)
 
     def hash(self) -> str:
-        """Names configuration and weights; embeddings of different hashes must not be mixed."""
-        config = torch.frombuffer(
-            bytearray(json.dumps(asdict(self.config), sort_keys=True).encode()), dtype=torch.uint8
-        )
-        return digest({"config": config, **self.state_dict()})
+        """Names weights, configuration and preprocessing: what embeddings must agree in."""
+        settings = [asdict(self.config), image_preprocess.SETTINGS, spectrum_preprocess.SETTINGS]
+        text = bytearray(json.dumps(settings, sort_keys=True).encode())
+        return digest({"settings": torch.frombuffer(text, dtype=torch.uint8), **self.state_dict()})
 
 
 def load(source: str | Path) -> AlignedModel:

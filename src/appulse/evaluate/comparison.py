@@ -16,6 +16,7 @@ from sklearn.metrics.pairwise import euclidean_distances
 from ..figures import learning_curves, predicted_against_true
 from ..progress import track
 from ..search.embeddings import Embeddings
+from ..spectrum.redshift import CALIBRATION
 from ..survey.photometry import aperture_fluxes, band_fluxes, filter_fluxes
 from ..survey.store import SurveyStore
 from ..survey.survey import PROPERTIES, Survey
@@ -133,8 +134,9 @@ def from_embeddings(embedded: Embedded, known: Mapping[str, Columns]) -> list[Pr
             fit_predict("appulse, MLP probe", modality, MLPProbe, features, known),
         ]
     z = embedded["test"][1].columns["spectrum_redshift"]
-    own = Predictions("appulse, redshift coordinate", "spectrum", {"redshift": z}, 20)
-    return [*predictions, own]
+    own = {"redshift": z} if "redshift" in known["test"] else {}
+    name = "appulse, redshift coordinate"
+    return [*predictions, Predictions(name, "spectrum", own, n_train=CALIBRATION)]
 
 
 def from_pixels(
@@ -152,7 +154,9 @@ def from_pixels(
         fit_predict(name, modality, learner, features, known, baseline=True)
         for name, modality, learner, features in inputs
     ]
-    return [*predictions, _template_redshifts(store)], _photometry_match(measured)
+    if "redshift" in known["test"]:
+        predictions.append(_template_redshifts(store))
+    return predictions, _photometry_match(measured)
 
 
 def _measure(store: SurveyStore, part: str) -> Measured:

@@ -17,6 +17,7 @@ from ..survey.rgb import to_flux
 
 FEATURES = 3 * len(APERTURES)
 SOFTENING = 0.5  # nanomaggies; a 23 mag source
+SETTINGS = {"apertures": APERTURES, "softening": SOFTENING}  # part of a model's hash
 
 
 class ImageInputs(NamedTuple):

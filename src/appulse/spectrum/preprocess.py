@@ -16,6 +16,7 @@ from .redshift import ShiftDictionary
 
 SOFTENING = 0.1  # nanomaggies, and 1e-17 erg/s/cm²/Å
 BANDS = len(FILTERS) + len(BAND_EDGES) - 1
+SETTINGS = {"filters": FILTERS, "band edges": BAND_EDGES, "softening": SOFTENING}
 
 
 class SpectrumInputs(NamedTuple):

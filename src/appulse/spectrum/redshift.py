@@ -91,7 +91,7 @@ class ShiftDictionary(nn.Module):
         super().__init__()
         self.config = config
         self.register_buffer("templates", torch.zeros(config.templates, config.length))
-        self.register_buffer("zero_point", torch.tensor(torch.nan, dtype=torch.float64))
+        self.register_buffer("zero_point", torch.tensor(torch.nan))
 
     def match(
         self, flux: Float[Tensor, "B L"], weight: Float[Tensor, "B L"]
@@ -192,7 +192,8 @@ class ShiftDictionary(nn.Module):
         shifts, gains = [], []
         for start in range(0, len(spectra), 256):
             flux, weight = high_pass(spectra[start : start + 256], self.config)
-            gain, _ = self.match(flux, weight)
+            place = self.templates.device  # the spectra are read on the CPU
+            gain = self.match(flux.to(place), weight.to(place))[0].cpu()
             correlation = gain / (weight * flux**2).sum(1).clamp(min=1e-6).sqrt()[:, None, None]
             best = correlation.amax(2)
             peak = correlation[torch.arange(len(best)), best.argmax(1)]

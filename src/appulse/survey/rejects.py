@@ -55,7 +55,9 @@ class Rejects:
         """
         if self.strict:
             where = f"{file}" if row is None else f"{file}, row {row}"
-            raise RejectedRowError(f"{where}: {reason}; pass rejects=Rejects() to go on without it")
+            raise RejectedRowError(
+                f"{where}: {reason}; leave it out, or collect such rows with rejects="
+            )
         self.rows.append(Reject(str(file), row, reason))
 
     @contextmanager
