@@ -24,3 +24,15 @@ def test_the_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)", TEXT, re.MULTILINE):
         assert f"\n{target}:" in makefile
+
+
+def test_the_example_runs_as_printed(run, tmp_path, monkeypatch, capsys):
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "align").symlink_to(run.align)
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    assert len(example.strip().splitlines()) <= 10
+    exec(compile(example, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "true spectrum among the first ten: 0." in printed
+    assert "redshifts: [" in printed

@@ -22,18 +22,31 @@ def test_all_mass_is_formed_after_the_start(start, timescale, quenched, burst, r
     fraction = one(start, timescale, quenched * start, burst, residual)
     assert fraction.sum() == pytest.approx(1)
     assert (fraction >= 0).all()
-    assert fraction[0, start < history.AGE].sum() == 0
-    assert 0 < history.mean_age(fraction)[0] < start
+    assert fraction[0, history.AGE_EDGE[:-1] > start].sum() == 0
+    populations = history.by_population(fraction)
+    assert populations.sum() == pytest.approx(1)
+    assert (populations >= 0).all()
+    assert 0 < history.mean_age(populations)[0] < start
 
 
 def test_delayed_exponential_has_its_closed_form():
     start, tau = 10.0, 4.0
     fraction = one(start, tau)
     mean_time = tau * (2 - (start / tau) ** 2 / (np.exp(start / tau) - 1 - start / tau))
-    assert history.mean_age(fraction)[0] == pytest.approx(start - mean_time, abs=0.15)
+    age = history.mean_age(history.by_population(fraction))[0]
+    assert age == pytest.approx(start - mean_time, abs=0.03)
     total = tau**2 * (1 - np.exp(-start / tau) * (1 + start / tau))
     now = start * np.exp(-start / tau) / total / 1e9
     assert history.log_ssfr(fraction)[0] == pytest.approx(np.log10(now), abs=0.03)
+
+
+def test_ages_of_bursts_are_continuous():
+    """Nothing piles up at the ages of the stellar populations, nor at the ends of steps."""
+    starts = np.linspace(8, 13, 400)
+    rest = np.tile([[0.15], [0.0], [1.0], [1e-13]], (1, 400))
+    ages = history.mean_age(history.by_population(history.mass_fractions(starts, *rest)))
+    assert (np.diff(ages) > 0).all()
+    assert np.diff(ages).max() < 3 * np.diff(starts).max()
 
 
 def test_burst_and_trickle_change_recent_stars_alone():

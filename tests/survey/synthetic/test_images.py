@@ -58,7 +58,7 @@ def test_small_galaxies_keep_their_flux(galaxies, shapes):
 def test_a_galaxy_is_the_same_on_a_small_and_a_large_stamp(galaxies, shapes):
     small, large = (render_galaxies(shapes, galaxies.flux, size) for size in (96, 152))
     ratio = (small / large[..., 28:-28, 28:-28]).mean((1, 2, 3)).numpy()
-    assert np.abs(ratio - 1).max() < 0.25  # a companion may lie beyond the small stamp
+    assert np.abs(ratio - 1).max() < 0.3  # a companion may lie beyond the small stamp
     assert np.percentile(np.abs(ratio - 1), 90) < 0.01
 
 

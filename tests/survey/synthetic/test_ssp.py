@@ -81,7 +81,7 @@ def test_planck_holds_one_luminosity_and_peaks_where_wien_says():
 
 def test_composite_is_the_weighted_sum():
     grid = ssp.stellar_grid()
-    fraction = np.random.default_rng(0).dirichlet(np.ones(len(history.AGE)), 2)
+    fraction = np.random.default_rng(0).dirichlet(np.ones(len(history.SSP_AGE)), 2)
     light = grid.composite(np.array([0.1, -5.0]), fraction).numpy()
     low, high = (np.tensordot(fraction[0], grid.luminosity[k], 1) for k in (4, 5))
     part = 0.1 / 0.22

@@ -3,24 +3,30 @@
 import numpy as np
 from jaxtyping import Float
 
-# Ages in Gyr before the galaxy is seen; an edge lies at .1 Gyr, so that the recent star-formation
-# rate is a sum over whole bins.
-AGE_EDGE = np.concatenate([[0.0], 10 ** np.linspace(-1.2, 1.2, 25)])
+STEP = 0.35  # Gyr; histories are followed in steps no longer than this
+SSP_AGE = 10 ** np.linspace(-1.25, 1.15, 25)  # Gyr, of the stellar populations that give light
+
+# Gyr before the galaxy is seen; an edge lies at .1 Gyr, so that the recent star-formation rate is
+# a sum over whole steps.
+_LOG_EDGE = 10 ** np.linspace(-1.2, 1.2, 25)
+_LONG = _LOG_EDGE[1:][np.diff(_LOG_EDGE) > STEP][0]
+AGE_EDGE = np.concatenate(
+    [[0.0], _LOG_EDGE[_LOG_EDGE < _LONG], np.arange(_LONG, _LOG_EDGE[-1] + STEP, STEP)]
+)
 AGE = (AGE_EDGE[1:] + AGE_EDGE[:-1]) / 2
-SSP_AGE = 10 ** np.linspace(-1.25, 1.15, 25)  # geometric middle of the bins
 RECENT = AGE < 0.1
 RECENT_YEARS = 1e8
 
 QUENCHING_TIME = 0.25  # Gyr, e-folding of star formation after quenching
 
 Galaxies = Float[np.ndarray, "B"]
-MassFractions = Float[np.ndarray, "B A"]
+MassFractions = Float[np.ndarray, "B S"]  # by step
 
 
 def mass_fractions(
     start: Galaxies, timescale: Galaxies, quenched: Galaxies, burst: Galaxies, residual: Galaxies
 ) -> MassFractions:
-    """Mass formed in each age bin, as a fraction of all: a delayed-τ history with extras.
+    """Mass formed in each step, as a fraction of all: a delayed-τ history with extras.
 
     Args:
         start: Gyr since the first stars.
@@ -29,11 +35,10 @@ def mass_fractions(
         burst: Factor on the star formation of the last .1 Gyr.
         residual: Star formation of the last .1 Gyr that never stops, 1/yr of the total mass.
     """
-    time = np.maximum(start[:, None] - AGE, 0)
-    rate = time * np.exp(-time / timescale[:, None])
-    rate *= np.exp(np.minimum(AGE - quenched[:, None], 0) / QUENCHING_TIME)
-    rate[:, RECENT] *= burst[:, None]
-    mass = rate * np.diff(AGE_EDGE)
+    time = np.maximum(start[:, None] - AGE_EDGE, 0) / timescale[:, None]
+    mass = np.diff((1 + time) * np.exp(-time), axis=1)  # the integral of t exp(-t)
+    mass *= np.exp(np.minimum(AGE - quenched[:, None], 0) / QUENCHING_TIME)
+    mass[:, RECENT] *= burst[:, None]
     mass /= mass.sum(axis=1, keepdims=True)
     mass[:, RECENT] += residual[:, None] * 1e9 * np.diff(AGE_EDGE)[RECENT]
     return mass / mass.sum(axis=1, keepdims=True)
@@ -44,6 +49,23 @@ def log_ssfr(fraction: MassFractions) -> Galaxies:
     return np.log10(fraction[:, RECENT].sum(axis=1) / RECENT_YEARS)
 
 
-def mean_age(fraction: MassFractions) -> Galaxies:
+def by_population(fraction: MassFractions) -> Float[np.ndarray, "B A"]:
+    """The same mass in stellar populations of the ages `SSP_AGE`.
+
+    Each step is shared between the two nearest ages so that its mean age is kept; light then
+    changes smoothly with age, and the mass-weighted age follows from the light's own weights.
+    """
+    return fraction @ _SHARES
+
+
+def mean_age(population: Float[np.ndarray, "B A"]) -> Galaxies:
     """Mass-weighted age of the stars in Gyr."""
-    return fraction @ AGE
+    return population @ SSP_AGE
+
+
+def _shares() -> Float[np.ndarray, "S A"]:
+    """Linear interpolation in age; steps beyond the first and last age belong to these."""
+    return np.stack([np.interp(AGE, SSP_AGE, row) for row in np.eye(len(SSP_AGE))], axis=1)
+
+
+_SHARES = _shares()

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from ...units import flux_to_magnitude
 from . import cosmology
 from .brightness import band_fluxes
-from .history import log_ssfr, mass_fractions, mean_age
+from .history import by_population, log_ssfr, mass_fractions, mean_age
 from .table import Table
 
 FAINT_LIMIT, BRIGHT_LIMIT = 19.5, 13.5  # AB magnitude in r
@@ -31,7 +31,7 @@ class Population(Table):
         redshift: Cosmological; no peculiar velocities.
         log_mstar: log10 of the mass *formed*, M☉.
         quiescent: True for galaxies that stopped forming stars.
-        mass_fraction: Of the mass formed, per age bin of `history.AGE_EDGE`.
+        mass_fraction: Of the mass formed, by age of stars, `history.SSP_AGE`.
         log_ssfr: log10 of star formation over the last .1 Gyr per mass formed, 1/yr.
         age: Mass-weighted, Gyr.
         log_zsol: [Z/H] of the stars, dex.
@@ -67,7 +67,8 @@ def _propose(n: int, rng: np.random.Generator) -> Population:
     z, log_mass = _draw_redshift(n, rng), _draw_log_mass(n, rng)
     fading = 1 / (1 + np.exp(-(log_mass - 10.75 + 0.6 * z) / 0.33))
     quiescent = rng.random(n) < 0.92 * fading + 0.02
-    mass_fraction = _draw_history(z, log_mass, quiescent, rng)
+    history = _draw_history(z, log_mass, quiescent, rng)
+    mass_fraction = by_population(history)
     log_zsol = _draw_metallicity(log_mass, quiescent, rng)
     inclination = np.arccos(rng.random(n))
     a_v = _draw_dust(log_mass, quiescent, inclination, rng)
@@ -76,7 +77,7 @@ def _propose(n: int, rng: np.random.Generator) -> Population:
         log_mstar=log_mass,
         quiescent=quiescent,
         mass_fraction=mass_fraction,
-        log_ssfr=log_ssfr(mass_fraction),
+        log_ssfr=log_ssfr(history),
         age=mean_age(mass_fraction),
         log_zsol=log_zsol,
         a_v=a_v,
@@ -116,7 +117,7 @@ def _mass_distribution() -> tuple[Galaxies, Galaxies]:
 
 def _draw_history(
     z: Galaxies, log_mass: Galaxies, quiescent: Bool[np.ndarray, "B"], rng: np.random.Generator
-) -> Float[np.ndarray, "B A"]:
+) -> Float[np.ndarray, "B S"]:
     """Massive galaxies start earlier and run faster; quiescent ones stop at some time.
 
     A trickle of 10^-12.2 per year keeps the rate of dead galaxies above zero.
