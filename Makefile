@@ -14,7 +14,7 @@ test: $(INSTALLED)  ## ruff, mypy, pytest
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 # TORCH_INDEX=https://download.pytorch.org/whl/cu128 takes torch from there instead of the CPU pin.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -25,7 +25,7 @@ def tiny() -> Recipe:
     """Two CPU cores, minutes: what `make demo` runs."""
     return Recipe(
         model=ModelConfig(
-            image=VisionTransformerConfig(size=72, patch=12, width=64, depth=2, heads=4),
+            image=VisionTransformerConfig(size=72, patch=18, width=64, depth=2, heads=4),
             spectrum=SpectrumTransformerConfig(patch=160, stride=160, width=128, depth=3, heads=4),
             dictionary=DictionaryConfig(),
             head=HeadConfig(width=256, depth=2, heads=4, embedding=64),

@@ -143,7 +143,6 @@ def test_the_hash_names_every_weight(model):
 def test_the_hash_names_every_setting(model):
     """Also those that no weight's shape shows, such as a number of heads."""
     changed = list(leaves(model.config))
-    assert len(changed) == 23
     hashes = {model.hash()}
     for config in changed:
         model.config = config

@@ -36,6 +36,41 @@ def test_finds_redshifts_of_spectra_it_has_not_seen(dictionary):
     assert np.median(np.abs(error)) < 2e-4  # a third of a bin: the sub-bin peak works
 
 
+def moved(dictionary, lags) -> ShiftDictionary:
+    """A copy whose templates are moved, each by its lag."""
+    copy = ShiftDictionary(dictionary.config)
+    copy.load_state_dict(dictionary.state_dict())
+    pairs = zip(dictionary.templates, lags, strict=True)
+    copy.templates = torch.stack([torch.roll(template, lag) for template, lag in pairs])
+    return copy
+
+
+def test_a_template_at_a_shift_of_its_own_is_found_and_moved_back(dictionary):
+    train, z = spectra(200, seed=1)
+    flux, weight = high_pass(train, dictionary.config)
+    members = np.bincount(dictionary.measure(train)[1].argmax(1), minlength=3)
+    smaller = int(np.argsort(members)[1])
+    lags = [150 if k == smaller else 0 for k in range(3)]
+    wrong = moved(dictionary, lags)
+    error = np.abs(wrong.redshift(train) - z) / (1 + z)
+    assert np.mean(error > 0.05) > 0.5 * members[smaller] / 200  # the fault does harm
+    wrong.agree(flux, weight)
+    error = np.abs(wrong.redshift(train) - z) / (1 + z)
+    assert np.mean(error < 0.003) > 0.95
+
+
+def test_room_is_made_for_high_redshift(dictionary):
+    """Wherever learning began, the nearest galaxies end up at the last shifts."""
+    train, _ = spectra(200, seed=1)
+    flux, weight = high_pass(train, dictionary.config)
+    for lag in (-100, 100):
+        placed = moved(dictionary, [lag] * 3)
+        placed.make_room(flux, weight)
+        shift = -placed.measure(train)[0] / dictionary.config.bin
+        last = dictionary.config.shifts - 1
+        assert last - 60 < np.quantile(shift, 0.995) <= last
+
+
 def test_brightness_and_slope_do_not_matter(dictionary):
     test, _ = spectra(20, seed=3)
     slope = 50 * (desi_grid() / 6000) ** 2

@@ -69,6 +69,26 @@ def test_training_learns_and_writes_what_it_did(tmp_path):
     ]
 
 
+def test_validation_sees_a_model_in_evaluation_mode(tmp_path):
+    modes = []
+
+    def spy(m, x):
+        modes.append(("train", m.training))
+        return loss(m, x)
+
+    train(
+        model(),
+        spy,
+        batches,
+        replace(CONFIG, steps=20, ema=None),
+        RunFolder(tmp_path, {}),
+        device="cpu",
+        validate=lambda m: modes.append(("validate", m.training)) or {},
+    )
+    assert [mode for mode, _ in modes].count("validate") == 2
+    assert all(training == (mode == "train") for mode, training in modes)
+
+
 def test_one_step_equals_adamw_by_hand(tmp_path):
     config = TrainingConfig(steps=1, batch_size=8, warmup=1, clip=1e9, precision="float32")
     result = run(tmp_path, config).state_dict()

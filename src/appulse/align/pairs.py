@@ -84,11 +84,9 @@ def pair_loss(model: AlignedModel, pairs: Pairs) -> Float[Tensor, ""]:
 @torch.no_grad()
 def retrieval(model: AlignedModel, pairs: Pairs) -> dict[str, float]:
     """Loss, and how often an image finds its own spectrum among the first 10 of these pairs."""
-    model.eval()
     image = model.image(pairs.image).float()
     spectrum = model.spectrum.head(pairs.features, pairs.tokens).float()
     loss = contrastive_loss(image, spectrum, model.inverse_temperature)
     cosine = F.normalize(image) @ F.normalize(spectrum).T
     ranks = partner_ranks(cosine.cpu().numpy())
-    model.train()
     return {"validation_loss": loss.item(), "top10": recall_at_k(ranks, 10)}

@@ -34,6 +34,8 @@ class DictionaryConfig:
     smoothing: float = 30.0  # bins; the continuum is a running mean of this sigma
     seeds: int = 4  # spectra tried as the first template
     members: int = 20  # a template with fewer starts again from the largest
+    margin: int = 30  # bins left for galaxies nearer than all but .5 %
+    agreement: float = 0.5  # share of a template's members whose lag counts as its own
 
     @property
     def length(self) -> int:
@@ -135,6 +137,8 @@ class ShiftDictionary(nn.Module):
             noise = 0.25 * torch.randn(twins.shape, generator=rng)
             self.templates = unit_templates(torch.cat([self.templates, twins + noise]))
             self._iterate(flux[:3000], weight[:3000], 4)
+            self.agree(flux[:1500], weight[:1500])
+            self.make_room(flux[:1500], weight[:1500])
         self._iterate(flux[:6000], weight[:6000], 3)
         return self
 
@@ -173,6 +177,46 @@ class ShiftDictionary(nn.Module):
         few = members < min(self.config.members, len(flux) // count)
         templates[few] = templates[members.argmax()].clone()
         return templates
+
+    def agree(self, flux: Float[Tensor, "B L"], weight: Float[Tensor, "B L"]) -> None:
+        """Moves templates that learned their kind of spectrum at a shift of their own.
+
+        Most members of a template also fit the largest template, if not as well. Where their
+        two shifts differ by one and the same lag, that lag is the template's and is taken out.
+        """
+        gain, shift = self._best_shifts(flux, weight)
+        kind = gain.argmax(1)
+        largest = kind.bincount().argmax()
+        for k, template in enumerate(self.templates.clone()):
+            lags = (shift[:, k] - shift[:, largest])[kind == k]
+            near = (lags[:, None] - lags).abs() <= 2
+            if len(lags) and near.sum(1).max() > self.config.agreement * len(lags):
+                lag = int(lags[near.sum(1).argmax()])
+                if abs(lag) > 2:
+                    self.templates[k] = _moved(template, lag)
+
+    def make_room(self, flux: Float[Tensor, "B L"], weight: Float[Tensor, "B L"]) -> None:
+        """Moves all templates until the nearest galaxies lie at the end of the shifts.
+
+        Hardly any galaxy is nearer, so that all room is left for those at higher redshift. Only
+        the better half of the matches is asked, since random ones lie anywhere.
+        """
+        gain, shift = self._best_shifts(flux, weight)
+        best = gain.max(1)
+        sure = best.values >= best.values.median()
+        nearest = shift.gather(1, best.indices[:, None])[sure, 0].float().quantile(0.995)
+        lag = int(nearest) - (self.config.shifts - 1 - self.config.margin)
+        self.templates = torch.stack([_moved(template, lag) for template in self.templates])
+
+    def _best_shifts(
+        self, flux: Float[Tensor, "B L"], weight: Float[Tensor, "B L"]
+    ) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"]]:
+        """Highest gain of each template, and the shift it is found at."""
+        parts = [
+            self.match(f, w)[0].max(2)
+            for f, w in zip(flux.split(256), weight.split(256), strict=True)
+        ]
+        return torch.cat([p.values for p in parts]), torch.cat([p.indices for p in parts])
 
     def _assign(
         self, flux: Float[Tensor, "B L"], weight: Float[Tensor, "B L"]
@@ -215,6 +259,14 @@ class ShiftDictionary(nn.Module):
 def unit_templates(templates: Float[Tensor, "K M"]) -> Float[Tensor, "K M"]:
     """Templates of unit root mean square."""
     return templates / templates.square().mean(1, keepdim=True).sqrt().clamp(min=1e-12)
+
+
+def _moved(template: Float[Tensor, "M"], lag: int) -> Float[Tensor, "M"]:
+    """The template `lag` bins to the blue, zeros where it comes to an end."""
+    moved = torch.roll(template, -lag)
+    moved[len(template) - lag :] = 0  # what came around, for a positive lag
+    moved[: max(-lag, 0)] = 0
+    return moved
 
 
 def _sub_bin_peak(correlation: Float[Tensor, "B S"]) -> Float[Tensor, "B"]:

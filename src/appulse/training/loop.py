@@ -66,7 +66,7 @@ def train(
     Args:
         loss: From model and batch to a scalar.
         batches: From a step to that step's batch and all that follow; at least `steps` of them.
-        validate: Metrics of the model, logged beside the loss.
+        validate: Metrics of the model, which is in evaluation mode, logged beside the loss.
 
     Returns:
         The model with its final weights, on the device.
@@ -88,12 +88,13 @@ def train(
     ):
         for batch in _limited(batches, state.step, config.steps):
             torch.manual_seed(config.seed * 1_000_003 + state.step)
+            model.train()
             with autocast(place, config.precision):
                 value = loss(model, batch)
             state.update(value)
             show(state.step, value)
             if validate and state.due(config.validate_every):
-                run.log(step=state.step, **validate(state.result))
+                run.log(step=state.step, **validate(state.result.eval()))
             if interrupted or state.save_is_due:
                 state.save()
             if interrupted:
