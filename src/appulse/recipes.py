@@ -32,6 +32,6 @@ def tiny() -> Recipe:
             inverse_temperature=40.0,
         ),
         masking=MaskingConfig(chunks=6, width=3),
-        pretrain_spectrum=TrainingConfig(steps=250, batch_size=128, validate_every=25),
-        align=TrainingConfig(steps=200, batch_size=512, validate_every=25),
+        pretrain_spectrum=TrainingConfig(steps=150, batch_size=128, validate_every=25),
+        align=TrainingConfig(steps=300, batch_size=512, validate_every=25),
     )
