@@ -54,7 +54,9 @@ def recipe() -> Any:
             head=HeadConfig(width=48, depth=1, heads=2, embedding=16),
             inverse_temperature=20.0,
         ),
-        pretrain_spectrum=replace(whole.pretrain_spectrum, steps=12, batch_size=64, warmup=4),
+        pretrain_spectrum=replace(
+            whole.pretrain_spectrum, steps=20, batch_size=64, warmup=4, validate_every=5
+        ),
         align=replace(
             whole.align, steps=80, batch_size=96, learning_rate=3e-3, warmup=8, validate_every=40
         ),
