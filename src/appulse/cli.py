@@ -17,8 +17,15 @@ pretrain = App(name="pretrain", help="Train one tower on its own.")
 app.command(pretrain)
 
 Files = Annotated[list[Path], Parameter(consume_multiple=True, negative="")]
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Json = Annotated[bool, Parameter(name="--json", negative="")]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(help="Where tensors run.")]
+PixelScale = Annotated[
+    float, Parameter(help="Arcsec per pixel of JPEG and PNG; FITS files know theirs.")
+]
+RejectsTable = Annotated[
+    Path | None,
+    Parameter(help="Table (.csv or .parquet) of rows that could not be read, and why."),
+]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
 
 
 @app.command
@@ -35,8 +42,6 @@ def demo(
         Number of galaxies.
     seed
         Which synthetic universe.
-    device
-        Where tensors run.
     """
     from . import pipeline
 
@@ -82,8 +87,8 @@ def pair(
     radius: float = 1.0,
     by: Literal["position", "id"] = "position",
     size: int = 152,
-    pixel_scale: float = 0.262,
-    rejects: Path | None = None,
+    pixel_scale: PixelScale = 0.262,
+    rejects: RejectsTable = None,
     as_json: Json = False,
 ) -> None:
     """Pair image files with spectrum files, by position or by id, into a survey store.
@@ -102,12 +107,6 @@ def pair(
         Match positions on the sky, or names.
     size
         Images are cropped or padded to this many pixels.
-    pixel_scale
-        Arcsec per pixel of JPEG and PNG; FITS files know theirs.
-    rejects
-        Table (.csv or .parquet) of rows that could not be read, and why.
-    as_json
-        Print counts and ids as JSON.
     """
     from . import pipeline
 
@@ -134,8 +133,6 @@ def pretrain_spectrum(*, survey: Path, out: Path, device: Device = "auto") -> No
         Survey store; its encoder-train part is learned from.
     out
         Run folder; an unfinished run there goes on.
-    device
-        Where tensors run.
     """
     from . import pipeline
 
@@ -155,8 +152,6 @@ def align(*, survey: Path, spectrum: Path, out: Path, device: Device = "auto") -
         Run folder of `appulse pretrain spectrum`.
     out
         Run folder; an unfinished run there goes on.
-    device
-        Where tensors run.
     """
     from . import pipeline
 
@@ -171,8 +166,8 @@ def embed(
     model: Path,
     out: Path,
     survey: Path | None = None,
-    pixel_scale: float = 0.262,
-    rejects: Path | None = None,
+    pixel_scale: PixelScale = 0.262,
+    rejects: RejectsTable = None,
     device: Device = "auto",
 ) -> None:
     """Embed files of images or spectra, or the held-out parts of a survey.
@@ -187,12 +182,6 @@ def embed(
         Parquet file for files; folder for a survey.
     survey
         Survey store to embed instead of files.
-    pixel_scale
-        Arcsec per pixel of JPEG and PNG; FITS files know theirs.
-    rejects
-        Table (.csv or .parquet) of rows that could not be read, and why.
-    device
-        Where tensors run.
     """
     from . import pipeline
 
@@ -231,7 +220,7 @@ def search(
     index: Path,
     k: int = 10,
     where: str | None = None,
-    pixel_scale: float = 0.262,
+    pixel_scale: PixelScale = 0.262,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -249,12 +238,6 @@ def search(
         Neighbours for each.
     where
         SQL condition, e.g. "modality = 'spectrum' and redshift < 0.3".
-    pixel_scale
-        Arcsec per pixel of JPEG and PNG; FITS files know theirs.
-    device
-        Where tensors run.
-    as_json
-        Print JSON.
     """
     from . import pipeline
 

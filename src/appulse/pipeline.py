@@ -10,15 +10,14 @@ Every stage can be interrupted and run again: it goes on where it stopped.
 """
 
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from .align.model import AlignedModel, load
-from .align.pairs import cache_pairs, pair_loss, retrieval, take_pairs
+from .align.pairs import cache_pairs, pair_batches, pair_loss, retrieval, take_pairs
 from .device import resolve_device
 from .evaluate.comparison import PARTS, compare, learning
 from .evaluate.report import save_plots, write_report
@@ -27,12 +26,11 @@ from .files import Paths
 from .progress import track
 from .provenance import provenance
 from .recipes import Recipe, tiny
-from .search.embeddings import Embeddings
+from .search.embeddings import Embeddings, with_shared_columns
 from .search.index import Index
 from .spectrum.masked import MaskedModel
 from .spectrum.redshift import DICTIONARY, learn_dictionary
 from .survey import crossmatch
-from .survey.batches import BatchOrder
 from .survey.readers import read_images, read_spectra
 from .survey.rejects import Rejects
 from .survey.store import SurveyStore
@@ -173,17 +171,7 @@ def align(
     train(
         model,
         pair_loss,
-        lambda step: (
-            take_pairs(pairs, rows, place)
-            for rows in BatchOrder(
-                np.arange(len(pairs)),
-                training.batch_size,
-                seed=training.seed,
-                start=step,
-                epochs=None,
-                drop_last=True,
-            )
-        ),
+        pair_batches(pairs, training, place),
         training,
         run,
         validate=lambda model: retrieval(model, held_out),
@@ -202,7 +190,7 @@ def embed(survey: Path, model_run: Path, out: Path, *, device: str = "auto") -> 
     for part in PARTS:
         paths = _embeddings(out, part)
         ids = store.columns(["targetid"], part)["targetid"]
-        if not all(_is_current(path, model, ids) for path in paths):
+        if not all(tasks.is_current(path, model, ids) for path in paths):
             made = tasks.embed_survey(model, store, part, device=device, precision="auto")
             for path, embeddings in zip(paths, made, strict=True):
                 embeddings.write(path)
@@ -211,13 +199,6 @@ def embed(survey: Path, model_run: Path, out: Path, *, device: str = "auto") -> 
 
 def _embeddings(folder: Path, part: str) -> list[Path]:
     return [folder / f"{part}-{modality}.parquet" for modality in ("image", "spectrum")]
-
-
-def _is_current(path: Path, model: AlignedModel, ids: np.ndarray) -> bool:
-    if not path.exists():
-        return False
-    made = Embeddings.read(path)
-    return made.model_hash == model.hash() and np.array_equal(made.ids, ids)
 
 
 def embed_files(
@@ -247,12 +228,7 @@ def index(embeddings: list[Path], out: Path) -> int:
     Raises:
         ValueError: If they are of several models; an index that is there stays.
     """
-    parts = [Embeddings.read(path) for path in embeddings]
-    hashes = {part.model_hash for part in parts}
-    if len(hashes) != 1:
-        raise ValueError(f"embeddings are of models {sorted(hashes)}; expected one for all files")
-    shared = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
-    first, *rest = (replace(p, columns={n: p.columns[n] for n in shared}) for p in parts)
+    first, *rest = with_shared_columns([Embeddings.read(path) for path in embeddings])
     made = Index.create(out, first, overwrite=True)
     for part in rest:
         made.add(part)

@@ -3,7 +3,7 @@
 Shapes: B galaxies, T tokens, E token width, F features.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +17,11 @@ from ..device import Precision, autocast, resolve_device
 from ..image.preprocess import ImageInputs, random_dihedral
 from ..metrics import partner_ranks, recall_at_k
 from ..progress import track
+from ..survey.batches import BatchOrder
 from ..survey.store import SurveyStore
 from ..survey.survey import Survey
 from ..training.cache import TensorCache
+from ..training.loop import TrainingConfig
 from .contrastive import contrastive_loss
 from .model import AlignedModel
 
@@ -72,6 +74,21 @@ def take_pairs(
     image = ImageInputs(**{name: tensors[name] for name in ImageInputs._fields})
     image = image._replace(flux=image.flux.float())
     return Pairs(image, tensors["spectrum_features"], tensors["tokens"].float())
+
+
+def pair_batches(
+    cache: TensorCache, config: TrainingConfig, device: torch.device
+) -> Callable[[int], Iterator[Pairs]]:
+    """Endless shuffled batches, from any step on."""
+
+    def batches(step: int) -> Iterator[Pairs]:
+        rows = np.arange(len(cache))
+        order = BatchOrder(
+            rows, config.batch_size, seed=config.seed, start=step, epochs=None, drop_last=True
+        )
+        return (take_pairs(cache, batch, device) for batch in order)
+
+    return batches
 
 
 def pair_loss(model: AlignedModel, pairs: Pairs) -> Float[Tensor, ""]:

@@ -1,7 +1,7 @@
 """Embeddings of objects, with what is needed to use them rightly later."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -89,6 +89,19 @@ class Embeddings:
     def read(cls, path: str | Path) -> "Embeddings":
         """Reads what `write` wrote."""
         return cls.from_table(pq.read_table(path))
+
+
+def with_shared_columns(parts: Sequence[Embeddings]) -> list[Embeddings]:
+    """Embeddings of one model, each with the columns that all of them have.
+
+    Raises:
+        ValueError: If they are of several models.
+    """
+    hashes = {part.model_hash for part in parts}
+    if len(hashes) != 1:
+        raise ValueError(f"embeddings are of models {sorted(hashes)}; expected one for all files")
+    shared = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
+    return [replace(p, columns={name: p.columns[name] for name in shared}) for p in parts]
 
 
 def as_vectors(column: Any) -> Float[np.ndarray, "B D"]:

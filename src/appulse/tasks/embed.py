@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,14 @@ def embed_survey(
         replace(images, columns={**images.columns, **labels}),
         replace(spectra, columns={**spectra.columns, **labels}),
     )
+
+
+def is_current(path: Path, model: AlignedModel, ids: np.ndarray) -> bool:
+    """Whether the file holds embeddings of these galaxies by this model."""
+    if not path.exists():
+        return False
+    made = Embeddings.read(path)
+    return made.model_hash == model.hash() and np.array_equal(made.ids, ids)
 
 
 def _joined(rows: Iterable[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
