@@ -179,7 +179,7 @@ def test_learning_curves_are_those_of_the_runs(run):
     plot = learning({"spectra": run.spectrum, "both": run.align})
     first, second = plot.figure.axes
     assert (first.get_title(), second.get_title()) == ("spectra", "both")
-    for axes, steps in ((first, 12), (second, 80)):
+    for axes, steps in ((first, 20), (second, 80)):
         training, validation = axes.get_lines()
         assert training.get_label() == "training loss"
         assert training.get_xdata()[-1] == validation.get_xdata()[-1] == steps
