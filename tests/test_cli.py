@@ -102,6 +102,7 @@ def test_demo_goes_on_and_ends_with_a_report(demo, run):
     assert html.count("data:image/svg+xml;base64,") == 5
     for method in ("appulse, MLP probe", "aperture boosting", "template cross-correlation"):
         assert method in html
+    assert "This model was trained on simulated galaxies only." in html
     assert "<img src=x" not in html
     assert "&lt;img src=x onerror=alert(1)&gt;" in html
 

@@ -330,7 +330,8 @@ def test_search_takes_conditions_and_either_modality(run, files):
 
 
 def test_an_index_has_the_columns_that_all_files_share(run, files, tmp_path):
-    pipeline.embed_files(files.coadd, run.align, tmp_path / "mine.parquet", device="cpu")
+    with pytest.warns(UserWarning, match="trained on simulated galaxies only"):
+        pipeline.embed_files(files.coadd, run.align, tmp_path / "mine.parquet", device="cpu")
     paths = [run.embeddings / "test-image.parquet", tmp_path / "mine.parquet"]
     n = pipeline.index(paths, tmp_path / "i.lance")
     index = Index.open(tmp_path / "i.lance")

@@ -20,7 +20,7 @@ from .align.model import AlignedModel, load
 from .align.pairs import cache_pairs, pair_batches, pair_loss, retrieval, take_pairs
 from .device import resolve_device
 from .evaluate.comparison import PARTS, compare, learning
-from .evaluate.report import save_plots, write_report
+from .evaluate.report import SIMULATIONS_ONLY, save_plots, write_report
 from .evaluate.results import Result, write_results
 from .files import Paths
 from .progress import track
@@ -283,6 +283,7 @@ def evaluate(survey: Path, embeddings: Path, runs: dict[str, Path], out: Path) -
         title="appulse: images and spectra in one space",
         summary=f"{len(store):,} galaxies in {survey.name}, {len(embedded['test'][0]):,} of them "
         "scored; no encoder saw those that are scored or that probes learn from.",
+        note=SIMULATIONS_ONLY if store.surveys == ["synthetic"] else "",
     )
     return results
 

@@ -37,7 +37,10 @@ def leaves(config):
 @pytest.fixture
 def finished(model, tmp_path):
     """A run folder that holds the model."""
-    folder = RunFolder(tmp_path / "run", {"stage": "align", "model": asdict(model.config)})
+    folder = RunFolder(
+        tmp_path / "run",
+        {"stage": "align", "survey": {"surveys": []}, "model": asdict(model.config)},
+    )
     folder.finish(model.state_dict())
     return folder.path
 
@@ -140,6 +143,14 @@ def test_the_hash_names_every_weight(model):
     assert model.hash() in hashes
 
 
+def test_a_loaded_model_says_what_it_was_trained_on(run):
+    loaded = load(run.align)
+    assert loaded.trained_on == ("synthetic",)
+    assert loaded.simulations_only
+    assert not AlignedModel(loaded.config, ["desi", "synthetic"]).simulations_only
+    assert not AlignedModel(loaded.config).simulations_only
+
+
 def test_the_hash_names_every_setting(model):
     """Also those that no weight's shape shows, such as a number of heads."""
     changed = list(leaves(model.config))
@@ -162,7 +173,10 @@ def test_what_was_saved_is_loaded(model, finished, galaxies):
 def test_only_finished_alignments_are_loaded(model, tmp_path):
     with pytest.raises(ValueError, match="is not a run folder: it has no config"):
         load(tmp_path)
-    RunFolder(tmp_path / "begun", {"stage": "align", "model": asdict(model.config)})
+    RunFolder(
+        tmp_path / "begun",
+        {"stage": "align", "survey": {"surveys": []}, "model": asdict(model.config)},
+    )
     with pytest.raises(ValueError, match="its training has not finished"):
         load(tmp_path / "begun")
     other = RunFolder(tmp_path / "other", {"stage": "pretrain spectrum"})

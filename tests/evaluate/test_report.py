@@ -47,7 +47,14 @@ def page(tmp_path):
         result("photometry", 0.76, baseline=True, n_train=1234),
         result("a", 0.1234, "NMAD", "image", "redshift"),
     ]
-    write_report(tmp_path / "report.html", results, [plot], {HOSTILE: HOSTILE}, summary=HOSTILE)
+    write_report(
+        tmp_path / "report.html",
+        results,
+        [plot],
+        {HOSTILE: HOSTILE},
+        summary=HOSTILE,
+        note=SIMULATIONS_ONLY,
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
     return Page((tmp_path / "report.html").read_text(encoding="utf-8"))
 
@@ -66,6 +73,11 @@ def test_the_page_needs_no_other_file(page):
     assert "@import" not in style
     assert "url(" not in style
     assert "link" not in page.tags
+
+
+def test_nothing_is_said_of_simulations_unless_it_is_so(tmp_path):
+    write_report(tmp_path / "report.html", [], [], {})
+    assert "simulated" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_page_says_what_matters(page):

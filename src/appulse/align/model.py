@@ -5,6 +5,7 @@ Shapes: B galaxies, T tokens, E token width, F features, D embedding.
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -125,15 +126,25 @@ class ModelConfig:
 
 
 class AlignedModel(nn.Module):
-    """An image tower and a spectrum tower whose embeddings of one galaxy are close."""
+    """An image tower and a spectrum tower whose embeddings of one galaxy are close.
 
-    def __init__(self, config: ModelConfig):
+    Attributes:
+        trained_on: Names of the surveys that a loaded model has seen, such as "synthetic".
+    """
+
+    def __init__(self, config: ModelConfig, trained_on: Sequence[str] = ()):
         super().__init__()
+        self.trained_on = tuple(trained_on)
         self.config = config
         self.image = ImageTower(config.image, config.head)
         self.spectrum = SpectrumTower(config.spectrum, config.dictionary, config.head)
         start = math.log(config.inverse_temperature)
         self.log_inverse_temperature = nn.Parameter(torch.tensor(start))
+
+    @property
+    def simulations_only(self) -> bool:
+        """Whether no real galaxy was in training; what it says of one is then unproven."""
+        return self.trained_on == ("synthetic",)
 
     @property
     def inverse_temperature(self) -> Float[Tensor, ""]:
@@ -200,6 +211,6 @@ def load(source: str | Path) -> AlignedModel:
             f"{path} holds a run of stage {config.get('stage')!r}; expected an alignment, "
             "made by `appulse align`"
         )
-    model = AlignedModel(ModelConfig.from_json(config["model"]))
+    model = AlignedModel(ModelConfig.from_json(config["model"]), config["survey"]["surveys"])
     model.load_state_dict(load_weights(path))
     return model.eval()

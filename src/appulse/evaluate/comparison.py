@@ -33,7 +33,7 @@ from .retrieval import Matches, pool_rows
 PARTS = ("head-train", "validation", "test")
 LABELS = (*PROPERTIES, "morphology")
 COMPONENTS = 64
-PCA_GALAXIES = 3000  # more change nothing
+PCA_GALAXIES = 3000  # that the components are learned from
 TOTAL = 6  # index of the aperture taken as total flux, 6″
 
 Features = Mapping[str, Float[np.ndarray, "_ F"]]  # by part

@@ -48,7 +48,7 @@ def write_report(
     *,
     title: str = "appulse: evaluation",
     summary: str = "",
-    note: str = SIMULATIONS_ONLY,
+    note: str = "",
 ) -> None:
     """Writes the page, whole or not at all.
 
@@ -59,7 +59,7 @@ def write_report(
         about: Provenance by name: commit, versions, seeds, recipe; see `provenance.provenance`.
         title: Heading of the page.
         summary: What was run, in a sentence or two.
-        note: What a reader must know before trusting the numbers.
+        note: What a reader must know before trusting the numbers, e.g. `SIMULATIONS_ONLY`.
     """
     page = tag("html", _head(title), _body(results, plots, about, title, summary, note), lang="en")
     with atomic_path(path) as temporary:
@@ -97,7 +97,7 @@ def _body(
         "body",
         tag("h1", title),
         tag("p", summary),
-        tag("p", note, class_="note"),
+        *([tag("p", note, class_="note")] if note else []),
         headlines(results),
         tag("h2", "Scores"),
         tag(

@@ -18,7 +18,7 @@ from ..survey.spectra import Spectra
 from ..survey.store import SurveyStore
 
 DICTIONARY = "dictionary.safetensors"  # its place in a run folder
-ENOUGH = 6000  # spectra; more teach a dictionary nothing new
+ENOUGH = 6000  # spectra: the last rounds of learning use no more
 CALIBRATION = 20  # labelled redshifts that set the zero point
 
 

@@ -125,7 +125,15 @@ class SurveyStore:
     def identity(self) -> dict[str, Any]:
         """Names the galaxies in here, so that runs on different ones are told apart."""
         ids = self.columns(["targetid"])["targetid"]
-        return {"rows": len(ids), "ids": hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]}
+        name = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
+        return {"rows": len(ids), "ids": name, "surveys": self.surveys}
+
+    @property
+    def surveys(self) -> list[str]:
+        """Names in the column `survey`, such as "synthetic"; none if there is no such column."""
+        if "survey" not in self.names:
+            return []
+        return np.unique(self.columns(["survey"])["survey"]).tolist()
 
     @property
     def split(self) -> Split:

@@ -1,5 +1,6 @@
 """Embeddings of files and of surveys."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +71,8 @@ def embed_files(
 ) -> Embeddings:
     """Embeddings of image files or of spectrum files, one after another.
 
+    Warns if the model has seen simulated galaxies only.
+
     Args:
         model: An aligned model.
         files: All of one kind, which is told from their content.
@@ -80,6 +83,11 @@ def embed_files(
     Raises:
         ValueError: If no row could be read.
     """
+    if model.simulations_only:
+        warnings.warn(
+            "this model was trained on simulated galaxies only; check what it says of real ones",
+            stacklevel=2,
+        )
     if modality_of(files) == "image":
         images = iter_images(files, rejects, pixel_scale=pixel_scale)
         return embed_images(model, images, device=device)

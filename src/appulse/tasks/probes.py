@@ -56,7 +56,7 @@ class KNNProbe:
     """Mean of the nearest neighbours (Euclidean), weighted by 1 / distance.
 
     Features are taken as they are: scaling each to unit variance would blow up the noise among
-    principal components, and changes little for embeddings.
+    principal components.
     The number of neighbours is chosen on validation, for each target. Classes are the mean of
     their indicators, so that the prediction is the weighted vote.
     """
