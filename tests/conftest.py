@@ -1,12 +1,19 @@
 """Shapes and types are checked in every test; one small run of the pipeline is shared by all."""
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 install_import_hook("appulse", "beartype.beartype")
+
+# New examples belong on a developer's machine; a commit that passed once passes again in CI.
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("dev", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ def slow_repeats(ids: set, kept: list, targetid, ra, dec, survey) -> np.ndarray:
     return np.stack([by_id, by_position])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 1000),
     dec=st.sampled_from([-90.0, -89.9995, -41.8103, 0.0, 41.8103, 89.9995]),

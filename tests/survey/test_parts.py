@@ -20,7 +20,7 @@ def sky(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return rng.uniform(0, 360, n), np.degrees(np.arcsin(rng.uniform(-1, 1, n)))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(edges=EDGES, seed=st.integers(0, 2**31))
 def test_sizes_follow_the_fractions_within_binomial_error(edges: list[float], seed: int):
     shares = np.diff([0, *sorted(edges), 1])
@@ -32,7 +32,7 @@ def test_sizes_follow_the_fractions_within_binomial_error(edges: list[float], se
         assert low <= (parts == part).sum() <= high
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(order=st.permutations(range(50)), by=st.sampled_from(["random", "sky"]))
 def test_a_part_depends_on_the_galaxy_alone(order: list[int], by):
     split, ids, (ra, dec) = Split(by=by), names(50), sky(50)

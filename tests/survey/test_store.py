@@ -79,7 +79,7 @@ def test_reads_what_was_written(store: SurveyStore):
     assert_same(SurveyStore.open(store.path).read(), galaxies(0, 60))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rows=st.lists(st.integers(0, 19), min_size=1, max_size=30))
 def test_rows_come_in_the_order_asked_for(rows: list[int], tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "order.lance"
