@@ -45,22 +45,24 @@ def recipe() -> Any:
     from dataclasses import replace
 
     from appulse.align.head import HeadConfig
-    from appulse.align.model import ModelConfig
+    from appulse.align.towers import ImageTowerConfig, SpectrumTowerConfig
     from appulse.image.vit import VisionTransformerConfig
     from appulse.recipes import tiny
     from appulse.spectrum.redshift import DictionaryConfig
     from appulse.spectrum.transformer import SpectrumTransformerConfig
 
-    whole = tiny()
+    whole, head = tiny(), HeadConfig(width=48, depth=1, heads=2, embedding=16)
     return replace(
         whole,
-        model=ModelConfig(
-            image=VisionTransformerConfig(size=48, patch=12, width=32, depth=1, heads=2),
-            spectrum=SpectrumTransformerConfig(patch=160, stride=160, width=32, depth=1, heads=2),
-            dictionary=DictionaryConfig(templates=4, seeds=2),
-            head=HeadConfig(width=48, depth=1, heads=2, embedding=16),
-            inverse_temperature=20.0,
+        image=ImageTowerConfig(
+            VisionTransformerConfig(size=48, patch=12, width=32, depth=1, heads=2), head
         ),
+        spectrum=SpectrumTowerConfig(
+            SpectrumTransformerConfig(patch=160, stride=160, width=32, depth=1, heads=2),
+            head,
+            DictionaryConfig(templates=4, seeds=2),
+        ),
+        inverse_temperature=20.0,
         pretrain_spectrum=replace(
             whole.pretrain_spectrum, steps=20, batch_size=64, warmup=4, validate_every=5
         ),
@@ -104,13 +106,13 @@ def model(recipe: Any, galaxies: Any) -> Any:
     """An untrained model in which no weight is 0 and templates are spectra: all parts speak."""
     import torch
 
-    from appulse.align.model import AlignedModel
+    from appulse.align.model import Model
     from appulse.spectrum.redshift import unit_templates
 
     rng = torch.Generator().manual_seed(0)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = AlignedModel(recipe.model)
+        model = Model(recipe.model)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim:
@@ -119,8 +121,8 @@ def model(recipe: Any, galaxies: Any) -> Any:
     noise = torch.randn(dictionary.templates.shape, generator=rng)
     dictionary.templates = unit_templates(noise)
     dictionary.calibrate(galaxies.spectra, galaxies.columns["redshift"])
-    model.image.head.standardise(model.image.prepare(galaxies.images).features)
-    model.spectrum.head.standardise(model.spectrum.prepare(galaxies.spectra).features)
+    model.image.standardise(model.image.prepare(galaxies.images).features)
+    model.spectrum.standardise(model.spectrum.prepare(galaxies.spectra).features)
     return model.eval()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import appulse
 from appulse import pipeline
-from appulse.align.model import load
+from appulse.align.load import load
 from appulse.cli import main
 from appulse.evaluate.results import read_results
 from appulse.search.embeddings import Embeddings

@@ -10,7 +10,7 @@ import pytest
 from astropy.io import fits
 
 from appulse import pipeline
-from appulse.align.model import load
+from appulse.align.load import load
 from appulse.evaluate.comparison import PARTS
 from appulse.search.embeddings import Embeddings
 from appulse.search.index import Index

@@ -19,7 +19,7 @@ _HOME = {
     "simulate": "survey.synthetic.simulate",
     "Embeddings": "search.embeddings",
     "Index": "search.index",
-    "load": "align.model",
+    "load": "align.load",
 }
 
 __all__ = [*_HOME, "__version__"]

@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 import torch
 
-from .align.model import AlignedModel, load
+from .align.load import load
+from .align.model import Model
 from .align.pairs import cache_pairs, pair_batches, pair_loss, retrieval, take_pairs
 from .device import resolve_device
 from .evaluate.comparison import PARTS, compare, learning
@@ -92,24 +93,24 @@ def pretrain_spectrum(
 ) -> None:
     """Trains the spectrum transformer by masked modelling, and the shift dictionary."""
     recipe, store = recipe or tiny(), SurveyStore.open(survey)
-    training = recipe.pretrain_spectrum
+    training, tower = recipe.pretrain_spectrum, recipe.spectrum
     run = RunFolder(
         out,
         {
             "stage": "pretrain spectrum",
             "survey": store.identity,
-            "spectrum": asdict(recipe.model.spectrum),
-            "dictionary": asdict(recipe.model.dictionary),
+            "spectrum": asdict(tower.trunk),
+            "dictionary": tower.dictionary and asdict(tower.dictionary),
             "masking": asdict(recipe.masking),
             "training": asdict(training),
         },
     )
     dictionary = run.path / DICTIONARY
-    if not dictionary.exists():
-        learned = learn_dictionary(store, recipe.model.dictionary)
+    if tower.dictionary is not None and not dictionary.exists():
+        learned = learn_dictionary(store, tower.dictionary)
         save_tensors(dictionary, learned.state_dict())
     torch.manual_seed(training.seed)
-    model = MaskedModel(recipe.model.spectrum, recipe.masking)
+    model = MaskedModel(tower.trunk, recipe.masking)
     held_out = store.take(store.rows("validation")[:512], ["spectra"])["spectra"]
     train(
         model,
@@ -143,7 +144,7 @@ def align(
     recipe, store = recipe or tiny(), SurveyStore.open(survey)
     training, place = recipe.align, resolve_device(device)
     torch.manual_seed(training.seed)
-    model = AlignedModel(recipe.model)
+    model = Model(recipe.model)
     model.spectrum.load_pretrained(spectrum_run)
     run = RunFolder(
         out,
@@ -165,8 +166,8 @@ def align(
     }
     pairs = parts["encoder-train"]
     everything = pairs.take(slice(None), ["features", "spectrum_features"])
-    model.image.head.standardise(everything["features"])
-    model.spectrum.head.standardise(everything["spectrum_features"])
+    model.image.standardise(everything["features"])
+    model.spectrum.standardise(everything["spectrum_features"])
     held_out = take_pairs(parts["validation"], slice(1000), place)
     train(
         model,

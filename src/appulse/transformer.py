@@ -69,20 +69,38 @@ class MLP(nn.Sequential):
         )
 
 
+class LayerScale(nn.Module):
+    """A learned factor for each channel of a residual branch (Touvron et al. 2021, CaiT)."""
+
+    def __init__(self, width: int, initial: float):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((width,), initial))
+
+    def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
+        """The branch, scaled."""
+        return self.gamma * x
+
+
 class Block(nn.Module):
     """Pre-norm transformer block: tokens look at each other, then each by itself."""
 
-    def __init__(self, width: int, heads: int):
+    def __init__(
+        self, width: int, heads: int, layer_scale: float | None = None, norm_eps: float = 1e-5
+    ):
         super().__init__()
-        self.norm_attention = nn.LayerNorm(width)
+        self.norm_attention = nn.LayerNorm(width, norm_eps)
         self.attention = Attention(width, heads)
-        self.norm_mlp = nn.LayerNorm(width)
+        self.norm_mlp = nn.LayerNorm(width, norm_eps)
         self.mlp = MLP(width)
+        self.scale_attention, self.scale_mlp = (
+            nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
+            for _ in range(2)
+        )
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """The tokens, changed."""
-        x = x + self.attention(self.norm_attention(x))
-        return x + self.mlp(self.norm_mlp(x))
+        x = x + self.scale_attention(self.attention(self.norm_attention(x)))
+        return x + self.scale_mlp(self.mlp(self.norm_mlp(x)))
 
 
 class ReadBlock(nn.Module):
@@ -107,6 +125,12 @@ class ReadBlock(nn.Module):
         """The queries, changed."""
         x = x + self.attention(self.norm_attention(x), self.norm_tokens(tokens))
         return x + self.mlp(self.norm_mlp(x))
+
+    def weights(
+        self, x: Float[Tensor, "B Q D"], tokens: Float[Tensor, "B T E"]
+    ) -> Float[Tensor, "B H Q T"]:
+        """The softmax weights with which each query reads the tokens."""
+        return self.attention.weights(self.norm_attention(x), self.norm_tokens(tokens))
 
 
 def sincos_position(

@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import load_file
 
 from appulse.align import model as model_module
-from appulse.align.model import AlignedModel, ModelConfig, load
+from appulse.align.load import load
+from appulse.align.model import Model, ModelConfig
 from appulse.survey.images import Images
 from appulse.survey.spectra import Spectra
 from appulse.training.run import RunFolder
@@ -24,14 +25,15 @@ def embed_both(model, galaxies):
 
 
 def leaves(config):
-    """Every configuration that differs from this one in a single number."""
+    """Every configuration that differs from this one in a single setting."""
     for field in fields(config):
         value = getattr(config, field.name)
         if is_dataclass(value):
             for changed in leaves(value):
                 yield replace(config, **{field.name: changed})
         else:
-            yield replace(config, **{field.name: value + 1})
+            other = f"not {value}" if value is None or isinstance(value, str) else value + 1
+            yield replace(config, **{field.name: other})
 
 
 @pytest.fixture
@@ -147,8 +149,8 @@ def test_a_loaded_model_says_what_it_was_trained_on(run):
     loaded = load(run.align)
     assert loaded.trained_on == ("synthetic",)
     assert loaded.simulations_only
-    assert not AlignedModel(loaded.config, ["desi", "synthetic"]).simulations_only
-    assert not AlignedModel(loaded.config).simulations_only
+    assert not Model(loaded.config, ["desi", "synthetic"]).simulations_only
+    assert not Model(loaded.config).simulations_only
 
 
 def test_the_hash_names_every_setting(model):
@@ -205,20 +207,21 @@ def test_a_pretrained_trunk_is_taken_and_frozen(run, recipe, model):
     expected = load_file(run.spectrum / "weights.safetensors")
     templates = load_file(run.spectrum / "dictionary.safetensors")["templates"]
     for name, tensor in model.state_dict().items():
-        if name.startswith("spectrum.trunk."):
-            torch.testing.assert_close(tensor, expected[name.removeprefix("spectrum.")])
-        elif name == "spectrum.dictionary.templates":
+        if name.startswith("towers.spectrum.trunk."):
+            torch.testing.assert_close(tensor, expected[name.removeprefix("towers.spectrum.")])
+        elif name == "towers.spectrum.dictionary.templates":
             torch.testing.assert_close(tensor, templates)
-        elif not name.startswith("spectrum.dictionary."):
+        elif not name.startswith("towers.spectrum.dictionary."):
             torch.testing.assert_close(tensor, before[name])
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
-    assert frozen == {n for n in before if n.startswith("spectrum.trunk.")}
+    assert frozen == {n for n in before if n.startswith("towers.spectrum.trunk.")}
 
 
 def test_only_a_spectrum_run_of_the_same_sizes_is_taken(run, recipe):
     with pytest.raises(ValueError, match="stage 'align'; expected a pretrained spectrum"):
-        AlignedModel(recipe.model).spectrum.load_pretrained(run.align)
-    wider = replace(recipe.model.spectrum, width=64)
-    model = AlignedModel(replace(recipe.model, spectrum=wider))
+        Model(recipe.model).spectrum.load_pretrained(run.align)
+    trunk = replace(recipe.spectrum.trunk, width=64)
+    wider = replace(recipe.spectrum, trunk=trunk)
+    model = Model(replace(recipe.model, spectrum=wider))
     with pytest.raises(ValueError, match="other sizes"):
         model.spectrum.load_pretrained(run.spectrum)

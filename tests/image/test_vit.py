@@ -69,7 +69,35 @@ def test_arcsinh_equals_torchs_and_has_a_gradient():
 
 
 def test_wrong_sizes_are_refused(trunk, batch):
-    with pytest.raises(ValueError, match="expected images of 24 x 24 pixels, got"):
-        trunk(batch[0][:, :, :12], batch[1][:, :, :12], batch[2])
+    with pytest.raises(ValueError, match=r"multiples of the patch, 6 pixels, got \(20, 24\)"):
+        trunk(batch[0][:, :, :20], batch[1][:, :, :20], batch[2])
     with pytest.raises(ValueError, match="size 20 is not a multiple of patch 6"):
         VisionTransformer(VisionTransformerConfig(size=20, patch=6))
+
+
+def test_positions_on_the_sky_belong_to_places_not_to_sizes(trunk, batch):
+    """The central patches of a larger image get the positions of a smaller one's."""
+    scale, whole, part = batch[2], torch.Size([24, 24]), torch.Size([12, 24])
+    middle = trunk._sky(scale, whole).view(3, 4, 4, 32)[:, 1:3]
+    torch.testing.assert_close(trunk._sky(scale, part).view(3, 2, 4, 32), middle)
+
+
+def test_hidden_patches_are_not_seen(trunk, batch):
+    flux, mask, scale = batch
+    hidden = torch.zeros(3, 16, dtype=torch.bool)
+    hidden[:, 6] = True  # rows 6 to 12, columns 12 to 18
+    changed = flux.clone()
+    changed[:, :, 6:12, 12:18] += 1
+    torch.testing.assert_close(
+        trunk(changed, mask, scale, hidden), trunk(flux, mask, scale, hidden)
+    )
+    assert not torch.allclose(trunk(flux, mask, scale, hidden), trunk(*batch))
+
+
+def test_layer_scale_of_nothing_passes_tokens_unchanged(batch):
+    config = VisionTransformerConfig(
+        size=24, patch=6, width=32, depth=2, heads=4, layer_scale=0.0, positions="none"
+    )
+    trunk = VisionTransformer(config)
+    patches = trunk._patches(*batch[:2])
+    torch.testing.assert_close(trunk(*batch), trunk.norm(patches))

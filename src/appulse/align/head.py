@@ -1,25 +1,35 @@
 """From the tokens of a tower to one vector in the shared space.
 
-Shapes: B galaxies, T tokens, E token width, F features, W head width, D embedding.
+Shapes: B galaxies, T tokens, E token width, F features, H heads, W head width, D embedding.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..transformer import ReadBlock
+from ..transformer import MLP, Attention, ReadBlock
 
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """Sizes of an alignment head."""
+    """Sizes of a head that reads tokens and physical features."""
 
     width: int = 256
     depth: int = 2
     heads: int = 4
     embedding: int = 64
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """Sizes of AstroCLIP's head; the defaults are those of its spectrum tower."""
+
+    width: int = 1024
+    heads: int = 4
+    residual: bool = True  # the published image tower has none
 
 
 class Head(nn.Module):
@@ -53,8 +63,73 @@ class Head(nn.Module):
         self, features: Float[Tensor, "B F"], tokens: Float[Tensor, "B T E"]
     ) -> Float[Tensor, "B D"]:
         """Embeddings, not normalised."""
-        x = self.embed_features((features - self.mean) / self.std) + self.query
-        x = x[:, None]
+        x = self._query(features)
         for block in self.blocks:
             x = block(x, tokens)
         return self.project(self.norm(x))[:, 0]
+
+    def attention(
+        self, features: Float[Tensor, "B F"], tokens: Float[Tensor, "B T E"]
+    ) -> Float[Tensor, "B H T"]:
+        """What share of its reading each head spends on each token, the mean over blocks."""
+        x, weights = self._query(features), []
+        for block in cast("list[ReadBlock]", list(self.blocks)):
+            weights.append(block.weights(x, tokens))
+            x = block(x, tokens)
+        return torch.stack(weights).mean(0)[:, :, 0]
+
+    def _query(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B 1 W"]:
+        x = self.embed_features((features - self.mean) / self.std) + self.query
+        return x[:, None]
+
+
+class AttentionPool(nn.Module):
+    """AstroCLIP's head: a learned query gathers the tokens, then an MLP (Parker et al. 2024).
+
+    It takes features to be called as `Head` is, and ignores them.
+    """
+
+    def __init__(self, config: PoolConfig, token_width: int):
+        super().__init__()
+        self.residual = config.residual
+        self.query = nn.Parameter(torch.randn(config.width))
+        self.gather = Attention(config.width, config.heads, token_width)
+        self.norm = nn.LayerNorm(config.width)
+        self.mlp = MLP(config.width)
+
+    def forward(
+        self, features: Float[Tensor, "B F"], tokens: Float[Tensor, "B T E"]
+    ) -> Float[Tensor, "B D"]:
+        """Embeddings, not normalised."""
+        x = self.norm(self.gather(self._query(tokens), tokens))
+        change = self.mlp(x)
+        return (x + change if self.residual else change)[:, 0]
+
+    def attention(
+        self, features: Float[Tensor, "B F"], tokens: Float[Tensor, "B T E"]
+    ) -> Float[Tensor, "B H T"]:
+        """The softmax weights of the pooling; each head's sum to 1."""
+        return self.gather.weights(self._query(tokens), tokens)[:, :, 0]
+
+    def _query(self, tokens: Float[Tensor, "B T E"]) -> Float[Tensor, "B 1 W"]:
+        return self.query.expand(len(tokens), 1, -1)
+
+
+class TokenMean(nn.Module):
+    """No head: the mean over tokens, as AstroCLIP uses a spectrum transformer on its own."""
+
+    def forward(
+        self, features: Float[Tensor, "B F"], tokens: Float[Tensor, "B T E"]
+    ) -> Float[Tensor, "B E"]:
+        """Embeddings, not normalised."""
+        return tokens.mean(1)
+
+
+class FirstToken(nn.Module):
+    """No head: the class token, as DINOv2 is used."""
+
+    def forward(
+        self, features: Float[Tensor, "B F"], tokens: Float[Tensor, "B T E"]
+    ) -> Float[Tensor, "B E"]:
+        """Embeddings, not normalised."""
+        return tokens[:, 0]

@@ -1,6 +1,6 @@
 """Both towers in one space: the model that people load and embed with.
 
-Shapes: B galaxies, T tokens, E token width, F features, D embedding.
+Shapes: B galaxies, H heads, N patches, D embedding; i and j are rows and columns of patches.
 """
 
 import json
@@ -8,125 +8,58 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from dacite import Config, DaciteError, from_dict
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..device import Precision, autocast, resolve_device
 from ..image import preprocess as image_preprocess
-from ..image.vit import VisionTransformer, VisionTransformerConfig
 from ..spectrum import preprocess as spectrum_preprocess
-from ..spectrum.redshift import DICTIONARY, DictionaryConfig, ShiftDictionary
-from ..spectrum.transformer import SpectrumTransformer, SpectrumTransformerConfig
 from ..survey.images import Images
 from ..survey.spectra import Spectra
 from ..training.run import digest, load_weights, read_config
-from .head import Head, HeadConfig
+from .head import AttentionPool, Head
+from .towers import ImageTower, ImageTowerConfig, SpectrumTower, SpectrumTowerConfig
 
-BATCH = 256
-
-
-class ImageTower(nn.Module):
-    """A vision transformer and its head; aperture fluxes enter beside the patches."""
-
-    def __init__(self, trunk: VisionTransformerConfig, head: HeadConfig):
-        super().__init__()
-        self.trunk = VisionTransformer(trunk)
-        self.head = Head(head, image_preprocess.FEATURES, trunk.width)
-
-    def prepare(self, images: Images) -> image_preprocess.ImageInputs:
-        """What `forward` takes."""
-        return image_preprocess.prepare(images, self.trunk.config.size)
-
-    def forward(self, inputs: image_preprocess.ImageInputs) -> Float[Tensor, "B D"]:
-        """Embeddings, not normalised."""
-        tokens = self.trunk(inputs.flux, inputs.mask, inputs.pixel_scale)
-        return self.head(inputs.features, tokens)
-
-
-class SpectrumTower(nn.Module):
-    """A spectrum transformer, a shift dictionary and the head that reads both."""
-
-    def __init__(
-        self, trunk: SpectrumTransformerConfig, dictionary: DictionaryConfig, head: HeadConfig
-    ):
-        super().__init__()
-        self.trunk = SpectrumTransformer(trunk)
-        self.dictionary = ShiftDictionary(dictionary)
-        features = spectrum_preprocess.BANDS + 1 + dictionary.templates
-        self.head = Head(head, features, trunk.width)
-
-    def load_pretrained(self, run: Path) -> None:
-        """Takes trunk and dictionary of a spectrum run, and freezes the trunk.
-
-        Raises:
-            ValueError: If the folder holds no finished spectrum run of these sizes.
-        """
-        config = read_config(run)
-        if config.get("stage") != "pretrain spectrum":
-            raise ValueError(
-                f"{run} holds a run of stage {config.get('stage')!r}; expected a pretrained "
-                "spectrum tower, made by `appulse pretrain spectrum`"
-            )
-        sizes = {
-            "spectrum": asdict(self.trunk.config),
-            "dictionary": asdict(self.dictionary.config),
-        }
-        if any(config[name] != sizes[name] for name in sizes):
-            raise ValueError(f"{run} holds a spectrum tower of other sizes; expected {sizes}")
-        weights = load_weights(run)
-        trunk = {n.removeprefix("trunk."): w for n, w in weights.items() if n.startswith("trunk.")}
-        self.trunk.load_state_dict(trunk)
-        self.trunk.requires_grad_(False)
-        self.dictionary.load_state_dict(load_file(run / DICTIONARY))
-
-    def pretrained(self) -> dict[str, Tensor]:
-        """The tensors that `load_pretrained` fills."""
-        parts = {"trunk": self.trunk, "dictionary": self.dictionary}
-        return {f"{n}.{k}": t for n, part in parts.items() for k, t in part.state_dict().items()}
-
-    def prepare(self, spectra: Spectra) -> spectrum_preprocess.SpectrumInputs:
-        """What `forward` takes."""
-        return spectrum_preprocess.prepare(spectra, self.dictionary)
-
-    def tokens(self, inputs: spectrum_preprocess.SpectrumInputs) -> Float[Tensor, "B T E"]:
-        """What the trunk sees; a frozen trunk's tokens can be kept."""
-        return self.trunk(inputs.flux, inputs.ivar, inputs.wavelength)
-
-    def forward(self, inputs: spectrum_preprocess.SpectrumInputs) -> Float[Tensor, "B D"]:
-        """Embeddings, not normalised."""
-        return self.head(inputs.features, self.tokens(inputs))
+BATCH = 256  # galaxies at most
+NUMBERS = 2**26  # in the largest activation of a batch: 256 MB in float32
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of both towers, and where the temperature starts."""
+    """Sizes of the towers, of which one may be missing, and where the temperature starts."""
 
-    image: VisionTransformerConfig
-    spectrum: SpectrumTransformerConfig
-    dictionary: DictionaryConfig
-    head: HeadConfig
+    image: ImageTowerConfig | None
+    spectrum: SpectrumTowerConfig | None
     inverse_temperature: float = 15.5
 
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> "ModelConfig":
-        """The inverse of `dataclasses.asdict`."""
-        return cls(
-            VisionTransformerConfig(**config["image"]),
-            SpectrumTransformerConfig(**config["spectrum"]),
-            DictionaryConfig(**config["dictionary"]),
-            HeadConfig(**config["head"]),
-            config["inverse_temperature"],
-        )
+        """The inverse of `dataclasses.asdict`.
+
+        Raises:
+            ValueError: If a setting is missing, unknown or of another type.
+        """
+        try:
+            return from_dict(cls, config, Config(strict=True))
+        except DaciteError as error:
+            raise ValueError(f"not the configuration of a model: {error}") from error
 
 
-class AlignedModel(nn.Module):
-    """An image tower and a spectrum tower whose embeddings of one galaxy are close.
+class SpectrumAttention(NamedTuple):
+    """Where a spectrum tower's pooling looks; what is left to 1 went to the brightness token."""
+
+    weights: Float[np.ndarray, "B H N"]
+    wavelength: Float[np.ndarray, "B N"]  # Å, centre of each patch
+
+
+class Model(nn.Module):
+    """An image tower and a spectrum tower whose embeddings of one galaxy are close, or one alone.
 
     Attributes:
         trained_on: Names of the surveys that a loaded model has seen, such as "synthetic".
@@ -136,10 +69,28 @@ class AlignedModel(nn.Module):
         super().__init__()
         self.trained_on = tuple(trained_on)
         self.config = config
-        self.image = ImageTower(config.image, config.head)
-        self.spectrum = SpectrumTower(config.spectrum, config.dictionary, config.head)
+        self.towers = nn.ModuleDict()
+        if config.image is not None:
+            self.towers["image"] = ImageTower(config.image)
+        if config.spectrum is not None:
+            self.towers["spectrum"] = SpectrumTower(config.spectrum)
         start = math.log(config.inverse_temperature)
         self.log_inverse_temperature = nn.Parameter(torch.tensor(start))
+
+    @property
+    def image(self) -> ImageTower:
+        """The image tower; ValueError if there is none."""
+        return cast(ImageTower, self._tower("image"))
+
+    @property
+    def spectrum(self) -> SpectrumTower:
+        """The spectrum tower; ValueError if there is none."""
+        return cast(SpectrumTower, self._tower("spectrum"))
+
+    def _tower(self, name: str) -> nn.Module:
+        if name not in self.towers:
+            raise ValueError(f"this model has no {name} tower; it has {' and '.join(self.towers)}")
+        return self.towers[name]
 
     @property
     def simulations_only(self) -> bool:
@@ -155,9 +106,7 @@ class AlignedModel(nn.Module):
         self, images: Images | np.ndarray, *, device: str = "auto", precision: Precision = "float32"
     ) -> Float[np.ndarray, "B D"]:
         """Unit vectors of cutouts: `Images`, or arrays (B, 3, y, x) in nanomaggies at 0.262″."""
-        if not isinstance(images, Images):
-            images = Images.from_arrays(images)
-        return self._embed(self.image, images, device, precision)
+        return self._embed(self.image, _as_images(images), device, precision)
 
     def embed_spectra(
         self,
@@ -167,15 +116,41 @@ class AlignedModel(nn.Module):
         precision: Precision = "float32",
     ) -> Float[np.ndarray, "B D"]:
         """Unit vectors of spectra: `Spectra`, or arrays (B, 7781) on the DESI grid."""
-        if not isinstance(spectra, Spectra):
-            spectra = Spectra.from_arrays(spectra)
-        return self._embed(self.spectrum, spectra, device, precision)
+        return self._embed(self.spectrum, _as_spectra(spectra), device, precision)
 
     def redshift(self, spectra: Spectra | np.ndarray) -> Float[np.ndarray, "B"]:
-        """Redshifts by the shift dictionary: a coordinate that the shared space blurs."""
-        if not isinstance(spectra, Spectra):
-            spectra = Spectra.from_arrays(spectra)
-        return self.spectrum.dictionary.redshift(spectra)
+        """Redshifts by the shift dictionary: a coordinate that the shared space blurs.
+
+        Raises:
+            ValueError: If the model has no dictionary, as AstroCLIP's.
+        """
+        if self.spectrum.dictionary is None:
+            raise ValueError("this model has no shift dictionary to measure redshifts with")
+        return self.spectrum.dictionary.redshift(_as_spectra(spectra))
+
+    @torch.inference_mode()
+    def attention(
+        self, galaxies: Images | Spectra, *, device: str = "auto"
+    ) -> Float[np.ndarray, "B H i j"] | SpectrumAttention:
+        """Softmax weights with which the pooling reads patches: of images as maps, row 0 on top.
+
+        Raises:
+            ValueError: If the tower pools without attention.
+        """
+        place = resolve_device(device)
+        tower: Any = self.image if isinstance(galaxies, Images) else self.spectrum
+        if not isinstance(tower.head, Head | AttentionPool):
+            raise ValueError("this tower has no head: it pools without attention")
+        tower.to(place).eval()
+        inputs = _to(tower.prepare(galaxies), place)
+        weights = tower.head.attention(inputs.features, tower.tokens(inputs)).cpu().numpy()
+        if isinstance(galaxies, Images):
+            side = self.image.config.trunk.size // self.image.config.trunk.patch
+            return weights[:, :, -(side**2) :].reshape(*weights.shape[:2], side, side)
+        patches = self.spectrum.trunk.patches(inputs.flux, inputs.ivar, inputs.wavelength)
+        centres = patches.position.exp().cpu().numpy()
+        shape = (len(weights), centres.shape[1])
+        return SpectrumAttention(weights[:, :, 1:], np.broadcast_to(centres, shape))
 
     @torch.inference_mode()
     def _embed(
@@ -184,10 +159,11 @@ class AlignedModel(nn.Module):
         place = resolve_device(device)
         tower.to(place).eval()
         parts = []
-        for start in range(0, len(rows), BATCH):
-            inputs = tower.prepare(rows[start : start + BATCH])
+        size = _batch_size(tower)
+        for start in range(0, len(rows), size):
+            inputs = tower.prepare(rows[start : start + size])
             with autocast(place, precision):
-                vectors = tower(type(inputs)(*(x.to(place) for x in inputs)))
+                vectors = tower(_to(inputs, place))
             parts.append(F.normalize(vectors.float(), dim=1).cpu().numpy())
         return np.concatenate(parts)
 
@@ -198,19 +174,37 @@ class AlignedModel(nn.Module):
         return digest({"settings": torch.frombuffer(text, dtype=torch.uint8), **self.state_dict()})
 
 
-def load(source: str | Path) -> AlignedModel:
-    """The aligned model of a run folder.
+def _as_images(images: Images | np.ndarray) -> Images:
+    return images if isinstance(images, Images) else Images.from_arrays(images)
+
+
+def _as_spectra(spectra: Spectra | np.ndarray) -> Spectra:
+    return spectra if isinstance(spectra, Spectra) else Spectra.from_arrays(spectra)
+
+
+def _to(inputs: Any, place: torch.device) -> Any:
+    """Inputs of a tower, on a device."""
+    return type(inputs)(*(tensor.to(place) for tensor in inputs))
+
+
+def _batch_size(tower: ImageTower | SpectrumTower) -> int:
+    """Galaxies at once, such that the widest layer's activations stay within `NUMBERS`."""
+    trunk = tower.config.trunk
+    return max(1, min(BATCH, NUMBERS // (4 * trunk.width * trunk.patches)))
+
+
+def load_run(path: Path) -> Model:
+    """The model of a run folder: an alignment, or published weights that were converted.
 
     Raises:
-        ValueError: If the folder holds no finished alignment.
+        ValueError: If the folder holds neither.
     """
-    path = Path(source)
     config = read_config(path)
-    if config.get("stage") != "align":
+    if config.get("stage") not in ("align", "convert"):
         raise ValueError(
             f"{path} holds a run of stage {config.get('stage')!r}; expected an alignment, "
-            "made by `appulse align`"
+            "made by `appulse align`, or published weights, by `appulse convert`"
         )
-    model = AlignedModel(ModelConfig.from_json(config["model"]), config["survey"]["surveys"])
+    model = Model(ModelConfig.from_json(config["model"]), config["survey"]["surveys"])
     model.load_state_dict(load_weights(path))
     return model.eval()

@@ -23,7 +23,7 @@ from ..survey.survey import Survey
 from ..training.cache import TensorCache
 from ..training.loop import TrainingConfig
 from .contrastive import contrastive_loss
-from .model import AlignedModel
+from .model import Model
 
 
 class Pairs(NamedTuple):
@@ -36,7 +36,7 @@ class Pairs(NamedTuple):
 
 def cache_pairs(
     path: Path,
-    model: AlignedModel,
+    model: Model,
     store: SurveyStore,
     part: str,
     device: str,
@@ -50,7 +50,7 @@ def cache_pairs(
 
 @torch.no_grad()
 def _prepared(
-    model: AlignedModel, batches: Iterator[Survey], device: str, precision: Precision
+    model: Model, batches: Iterator[Survey], device: str, precision: Precision
 ) -> Iterator[dict[str, Tensor]]:
     place = resolve_device(device)
     model.to(place).eval()
@@ -91,7 +91,7 @@ def pair_batches(
     return batches
 
 
-def pair_loss(model: AlignedModel, pairs: Pairs) -> Float[Tensor, ""]:
+def pair_loss(model: Model, pairs: Pairs) -> Float[Tensor, ""]:
     """Contrastive loss of a batch, its images turned and flipped at random."""
     image = model.image(random_dihedral(pairs.image))
     spectrum = model.spectrum.head(pairs.features, pairs.tokens)
@@ -99,7 +99,7 @@ def pair_loss(model: AlignedModel, pairs: Pairs) -> Float[Tensor, ""]:
 
 
 @torch.no_grad()
-def retrieval(model: AlignedModel, pairs: Pairs) -> dict[str, float]:
+def retrieval(model: Model, pairs: Pairs) -> dict[str, float]:
     """Loss, and how often an image finds its own spectrum among the first 10 of these pairs."""
     image = model.image(pairs.image).float()
     spectrum = model.spectrum.head(pairs.features, pairs.tokens).float()

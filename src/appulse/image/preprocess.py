@@ -13,7 +13,7 @@ from torch import Tensor
 from ..survey.images import Images
 from ..survey.photometry import APERTURES, aperture_fluxes
 from ..survey.resample import fit, to_scale
-from ..survey.rgb import to_flux
+from ..survey.rgb import to_flux, to_rgb
 
 FEATURES = 3 * len(APERTURES)
 SOFTENING = 0.5  # nanomaggies; a 23 mag source
@@ -23,10 +23,10 @@ SETTINGS = {"apertures": APERTURES, "softening": SOFTENING}  # part of a model's
 class ImageInputs(NamedTuple):
     """What an image tower takes, one row a galaxy."""
 
-    flux: Float[Tensor, "B 3 y x"]  # nanomaggies, masked pixels interpolated
+    flux: Float[Tensor, "B 3 y x"]  # nanomaggies, or the viewer's red, green, blue; none masked
     mask: Bool[Tensor, "B 3 y x"]
     pixel_scale: Float[Tensor, "B"]  # arcsec
-    features: Float[Tensor, "B F"]  # arcsinh of aperture fluxes
+    features: Float[Tensor, "B F"]  # arcsinh of aperture fluxes; F is 0 for pictures
 
 
 def prepare(images: Images, size: int) -> ImageInputs:
@@ -35,6 +35,24 @@ def prepare(images: Images, size: int) -> ImageInputs:
     features = np.arcsinh(aperture_fluxes(images) / SOFTENING).reshape(len(images), -1)
     images = fit(images, size)
     flux = images.filled() if images.mask.any() else images.flux
+    return _inputs(flux, images, features)
+
+
+def prepare_picture(images: Images, size: int) -> ImageInputs:
+    """Cutouts of `size` pixels at 0.262″ as the viewer shows them; padding looks like the sky."""
+    images = fit(to_scale(images), size)
+    picture = images.filled()
+    if images.kind == "flux":
+        picture = to_rgb(picture)
+    elif images.mask.any():
+        sky = to_rgb(np.zeros((3, 1, 1), dtype=np.float32))
+        picture = np.where(images.mask & (picture == 0), sky, picture)
+    return _inputs(picture, images, np.zeros((len(images), 0)))
+
+
+def _inputs(
+    flux: Float[np.ndarray, "B 3 y x"], images: Images, features: Float[np.ndarray, "B F"]
+) -> ImageInputs:
     return ImageInputs(
         torch.from_numpy(np.ascontiguousarray(flux)),
         torch.from_numpy(np.ascontiguousarray(images.mask)),

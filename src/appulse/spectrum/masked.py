@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ..survey.spectra import Spectra
 from .preprocess import as_tensors
-from .transformer import Patches, SpectrumTransformer, SpectrumTransformerConfig
+from .stem import Patches
+from .transformer import SpectrumTransformer, SpectrumTransformerConfig
 
 WEIGHT_LIMIT = 25.0  # beyond S/N 5 per pixel the model's own error counts, not the noise
 
@@ -31,11 +32,11 @@ class MaskedModel(nn.Module):
         super().__init__()
         self.masking = masking
         self.trunk = SpectrumTransformer(config)
-        self.head = nn.Linear(config.width, config.patch)
+        self.head = nn.Linear(config.width, self.trunk.stem.row)
 
     def forward(self, patches: Patches, hidden: Bool[Tensor, "B T"]) -> Float[Tensor, "B T P"]:
-        """Predicted relative flux of every patch, from those that are not hidden."""
-        return self.head(self.trunk.encode(patches, hidden)[:, 1:])
+        """Predicted flux of every patch, from those that are not hidden."""
+        return self.head(self.trunk.encode(patches, hidden)[:, -patches.flux.shape[1] :])
 
     def loss(self, spectra: Spectra) -> Float[Tensor, ""]:
         """Error on random hidden chunks of these spectra."""

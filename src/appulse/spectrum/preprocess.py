@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..survey.photometry import BAND_EDGES, FILTERS, band_fluxes, filter_fluxes
+from ..survey.resample import to_grid
 from ..survey.spectra import Spectra
 from .redshift import ShiftDictionary
 
@@ -25,13 +26,22 @@ class SpectrumInputs(NamedTuple):
     flux: Float[Tensor, "B L"]  # 1e-17 erg/s/cm²/Å, masked pixels interpolated
     ivar: Float[Tensor, "B L"]  # 0 where masked
     wavelength: Float[Tensor, "#B L"]  # Å; one row if all share a grid
-    features: Float[Tensor, "B F"]  # arcsinh of band fluxes, shift, gains of the dictionary
+    features: Float[Tensor, "B F"]  # arcsinh of band fluxes, shift, gains; F is 0 without them
 
 
-def prepare(spectra: Spectra, dictionary: ShiftDictionary) -> SpectrumInputs:
-    """Spectra with their band fluxes and what the shift dictionary says of their redshift."""
-    shift, gains = dictionary.measure(spectra)
-    features = np.concatenate([band_features(spectra), shift[:, None], gains], axis=1)
+def prepare(
+    spectra: Spectra, dictionary: ShiftDictionary | None, desi_grid_only: bool = False
+) -> SpectrumInputs:
+    """Spectra with their band fluxes and what the shift dictionary says of their redshift.
+
+    Without a dictionary there are no features. `desi_grid_only` rebins other grids to DESI's.
+    """
+    if desi_grid_only:
+        spectra = to_grid(spectra)
+    features = np.zeros((len(spectra), 0))
+    if dictionary is not None:
+        shift, gains = dictionary.measure(spectra)
+        features = np.concatenate([band_features(spectra), shift[:, None], gains], axis=1)
     return SpectrumInputs(*as_tensors(spectra), torch.from_numpy(features.astype(np.float32)))
 
 

@@ -1,16 +1,17 @@
 """Transformer encoder for galaxy spectra (after SpecFormer, Parker et al. 2024, section 3).
 
-Shapes: B spectra, L wavelength pixels, P pixels of a patch, T patches, D width.
+Shapes: B spectra, L wavelength pixels, T tokens, D width.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ..transformer import Block, sincos_position
+from ..transformer import Block
+from ..units import DESI_PIXELS
+from .stem import Patches, StandardStem, WeightedStem
 
 
 @dataclass(frozen=True)
@@ -22,31 +23,22 @@ class SpectrumTransformerConfig:
     width: int = 768
     depth: int = 6
     heads: int = 6
+    stem: Literal["weighted", "standard"] = "weighted"  # ours, or SpecFormer's
 
-
-class Patches(NamedTuple):
-    """A spectrum as the network sees it, cut into patches."""
-
-    flux: Float[Tensor, "B T P"]  # relative to the median, minus 1
-    weight: Float[Tensor, "B T P"]  # inverse variance of `flux`; 0 where masked
-    position: Float[Tensor, "#B T"]  # ln(wavelength) of the centre
-    scale: Float[Tensor, "B 2"]  # brightness and signal-to-noise, both logarithmic
+    @property
+    def patches(self) -> int:
+        """Patches of a spectrum on the DESI grid."""
+        return (DESI_PIXELS - self.patch) // self.stride + 1
 
 
 class SpectrumTransformer(nn.Module):
-    """Encodes a spectrum into a vector for its brightness and one per patch.
-
-    Flux is divided by its median, which keeps lines and continuum shape; token 0 gives the
-    brightness back. Each pixel comes with how well it is known, each patch with its absolute
-    wavelength, so that grids and instruments may differ.
-    """
+    """Encodes a spectrum into a vector for its brightness and one per patch."""
 
     def __init__(self, config: SpectrumTransformerConfig):
         super().__init__()
         self.config = config
-        self.embed_patch = nn.Linear(2 * config.patch, config.width)
-        self.embed_scale = nn.Linear(2, config.width)
-        self.mask_token = nn.Parameter(0.02 * torch.randn(config.width))
+        stem = WeightedStem if config.stem == "weighted" else StandardStem
+        self.stem = stem(config.patch, config.stride, config.width)
         self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
 
@@ -71,36 +63,23 @@ class SpectrumTransformer(nn.Module):
         ivar: Float[Tensor, "B L"],
         wavelength: Float[Tensor, "#B L"],
     ) -> Patches:
-        """Cuts normalised spectra into patches; pixels left over at the red end are dropped."""
+        """Normalised spectra, cut into patches.
+
+        Raises:
+            ValueError: If they are shorter than one patch.
+        """
         if flux.shape[1] < self.config.patch:
             raise ValueError(
                 f"spectra of {flux.shape[1]} pixels are shorter than one patch of "
                 f"{self.config.patch}"
             )
-        good = ivar > 0
-        median = flux.where(good, torch.nan).nanmedian(1, keepdim=True).values
-        noise = ivar.where(good, torch.nan).nanmedian(1, keepdim=True).values.rsqrt()
-        scale = torch.maximum(median, noise)  # an empty spectrum must not blow up
-        relative = (flux / scale - 1).clamp(-5, 20)
-        cut = (self.config.patch, self.config.stride)
-        return Patches(
-            flux=relative.unfold(1, *cut),
-            weight=(ivar * scale**2).unfold(1, *cut),
-            position=wavelength.log().unfold(1, *cut).mean(-1),
-            scale=torch.cat([scale.log(), (scale / noise).log()], dim=1),
-        )
+        return self.stem.patches(flux, ivar, wavelength)
 
     def encode(
-        self, patches: Patches, hidden: Bool[Tensor, "B T"] | None = None
+        self, patches: Patches, hidden: Bool[Tensor, "B _"] | None = None
     ) -> Float[Tensor, "B _ D"]:
-        """Tokens of patches; those marked in `hidden` are replaced by the mask token."""
-        known = patches.weight / (1 + patches.weight)
-        x = self.embed_patch(torch.cat([patches.flux * (known > 0), known], dim=-1))
-        if hidden is not None:
-            x = torch.where(hidden[..., None], self.mask_token.to(x.dtype), x)
-        # a shift of ln(wavelength) by 1 is more than the whole window; 1e-3 is a narrow line
-        x = x + sincos_position(patches.position, self.config.width, 2e-3, 2.0)
-        x = torch.cat([self.embed_scale(patches.scale)[:, None], x], dim=1)
+        """Tokens of patches; those marked in `hidden` are not seen."""
+        x = self.stem(patches, hidden)
         for block in self.blocks:
             x = block(x)
         return self.norm(x)

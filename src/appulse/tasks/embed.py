@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..align.model import AlignedModel
+from ..align.model import Model
 from ..device import Precision
 from ..files import Paths
 from ..progress import track
@@ -25,7 +25,7 @@ KEPT = ("survey", *PROPERTIES, "morphology")  # columns of a survey worth filter
 
 
 def embed_images(
-    model: AlignedModel,
+    model: Model,
     batches: Iterable[Images],
     *,
     device: str = "auto",
@@ -40,7 +40,7 @@ def embed_images(
 
 
 def embed_spectra(
-    model: AlignedModel,
+    model: Model,
     batches: Iterable[Spectra],
     *,
     device: str = "auto",
@@ -62,7 +62,7 @@ def embed_spectra(
 
 
 def embed_files(
-    model: AlignedModel,
+    model: Model,
     files: Paths,
     rejects: Rejects,
     *,
@@ -95,7 +95,7 @@ def embed_files(
 
 
 def embed_survey(
-    model: AlignedModel,
+    model: Model,
     store: SurveyStore,
     part: str | None = None,
     *,
@@ -118,7 +118,7 @@ def embed_survey(
     )
 
 
-def is_current(path: Path, model: AlignedModel, ids: np.ndarray) -> bool:
+def is_current(path: Path, model: Model, ids: np.ndarray) -> bool:
     """Whether the file holds embeddings of these galaxies by this model."""
     if not path.exists():
         return False

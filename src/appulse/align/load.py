@@ -1,0 +1,67 @@
+"""Models from wherever they are: a run folder, a published checkpoint, or the model hub."""
+
+import hashlib
+import re
+from pathlib import Path
+
+from .model import Model, load_run
+from .published import load_checkpoint
+
+_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?")
+
+
+def load(source: str | Path) -> Model:
+    """A model to embed with.
+
+    Args:
+        source: A run folder of `appulse align` or `appulse convert`; a published AstroCLIP,
+            SpecFormer or DINOv2 teacher checkpoint; or a hub id such as
+            "polymathic-ai/astroclip", perhaps with "@" and a revision.
+
+    Raises:
+        ValueError: If it is none of these, unfinished, damaged or unsafe.
+        OSError: If there is no such file, or the hub cannot be reached.
+    """
+    path, name = Path(source), str(source)
+    if path.is_dir():
+        return load_run(path)
+    if path.is_file():
+        return load_checkpoint(path)
+    if "://" in name:
+        raise ValueError(f"{name} is a URL; download the file and give its path, or give a hub id")
+    match = _HUB_ID.fullmatch(name)
+    if match is None or path.suffix in (".ckpt", ".pth", ".pt"):
+        raise FileNotFoundError(f"there is no {name}; expected a run folder or a checkpoint file")
+    return load_checkpoint(download(match["repo"], match["revision"]))
+
+
+def download(repository: str, revision: str | None = None) -> Path:
+    """The checkpoint of a hub repository, named as the repository, from the cache if it is there.
+
+    Raises:
+        OSError: If the hub cannot be reached, or what is in the cache is damaged.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    file = f"{repository.split('/')[1]}.ckpt"
+    try:
+        path = Path(hf_hub_download(repository, file, revision=revision))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise OSError(
+            f"could not get {file} of {repository} from the hub: {error}; if this machine is "
+            "offline, download the file elsewhere and give its path; if there is no folder or "
+            "file where you expected one, check its name"
+        ) from error
+    _require_intact(path)
+    return path
+
+
+def _require_intact(path: Path) -> None:
+    """The cache names large files by their SHA-256, as the hub declares it."""
+    declared = path.resolve().name
+    if re.fullmatch("[0-9a-f]{64}", declared):
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != declared:
+            raise OSError(f"{path} has SHA-256 {found}, expected {declared}; delete it, try again")

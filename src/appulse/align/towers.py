@@ -1,0 +1,148 @@
+"""The two towers: a trunk that makes tokens of a galaxy, and a head that makes one vector of them.
+
+Shapes: B galaxies, T tokens, E token width, F features, N patches, D embedding.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..image import preprocess as image_preprocess
+from ..image.vit import VisionTransformer, VisionTransformerConfig
+from ..spectrum import preprocess as spectrum_preprocess
+from ..spectrum.redshift import DICTIONARY, DictionaryConfig, ShiftDictionary
+from ..spectrum.transformer import SpectrumTransformer, SpectrumTransformerConfig
+from ..survey.images import Images
+from ..survey.spectra import Spectra
+from ..training.run import load_weights, read_config
+from .head import AttentionPool, FirstToken, Head, HeadConfig, PoolConfig, TokenMean
+
+AnyHead = Head | AttentionPool | FirstToken | TokenMean
+
+
+@dataclass(frozen=True)
+class ImageTowerConfig:
+    """Sizes of an image tower; without a head its class token is the embedding."""
+
+    trunk: VisionTransformerConfig
+    head: HeadConfig | PoolConfig | None
+
+
+@dataclass(frozen=True)
+class SpectrumTowerConfig:
+    """Sizes of a spectrum tower; without a head the mean of its tokens is the embedding."""
+
+    trunk: SpectrumTransformerConfig
+    head: HeadConfig | PoolConfig | None
+    dictionary: DictionaryConfig | None  # a head that reads features needs one
+
+    def __post_init__(self) -> None:
+        if isinstance(self.head, HeadConfig) and self.dictionary is None:
+            raise ValueError("a head that reads features needs a shift dictionary; expected both")
+
+
+class Tower(nn.Module):
+    """What both towers share: from inputs to tokens to one vector."""
+
+    head: AnyHead
+
+    def tokens(self, inputs: Any) -> Float[Tensor, "B T E"]:
+        """What the trunk sees; a frozen trunk's tokens can be kept."""
+        raise NotImplementedError
+
+    def forward(self, inputs: Any) -> Float[Tensor, "B D"]:
+        """Embeddings, not normalised."""
+        return self.head(inputs.features, self.tokens(inputs))
+
+    def standardise(self, features: Float[Tensor, "N F"]) -> None:
+        """Takes the features' mean and scatter from a training set, if the head reads any."""
+        if isinstance(self.head, Head):
+            self.head.standardise(features)
+
+
+class ImageTower(Tower):
+    """A vision transformer and its head; aperture fluxes may enter beside the patches."""
+
+    def __init__(self, config: ImageTowerConfig):
+        super().__init__()
+        self.config = config
+        self.trunk = VisionTransformer(config.trunk)
+        whole = FirstToken() if config.trunk.class_token else TokenMean()
+        self.head = _head(config.head, image_preprocess.FEATURES, config.trunk.width, whole)
+
+    def prepare(self, images: Images) -> image_preprocess.ImageInputs:
+        """What `forward` takes."""
+        if self.config.trunk.colours == "rgb":
+            return image_preprocess.prepare_picture(images, self.config.trunk.size)
+        return image_preprocess.prepare(images, self.config.trunk.size)
+
+    def tokens(self, inputs: image_preprocess.ImageInputs) -> Float[Tensor, "B T E"]:
+        """One vector per patch, perhaps a class token before them."""
+        return self.trunk(inputs.flux, inputs.mask, inputs.pixel_scale)
+
+
+class SpectrumTower(Tower):
+    """A spectrum transformer, perhaps a shift dictionary, and the head that reads both."""
+
+    dictionary: ShiftDictionary | None
+
+    def __init__(self, config: SpectrumTowerConfig):
+        super().__init__()
+        self.config = config
+        self.trunk = SpectrumTransformer(config.trunk)
+        self.dictionary = None if config.dictionary is None else ShiftDictionary(config.dictionary)
+        gains = config.dictionary.templates if config.dictionary else 0
+        features = spectrum_preprocess.BANDS + 1 + gains
+        self.head = _head(config.head, features, config.trunk.width, TokenMean())
+
+    def load_pretrained(self, run: Path) -> None:
+        """Takes trunk and dictionary of a spectrum run, and freezes the trunk.
+
+        Raises:
+            ValueError: If the folder holds no finished spectrum run of these sizes.
+        """
+        there = read_config(run)
+        if there.get("stage") != "pretrain spectrum":
+            raise ValueError(
+                f"{run} holds a run of stage {there.get('stage')!r}; expected a pretrained "
+                "spectrum tower, made by `appulse pretrain spectrum`"
+            )
+        wanted = asdict(self.config)
+        sizes = {"spectrum": wanted["trunk"], "dictionary": wanted["dictionary"]}
+        if any(there[name] != sizes[name] for name in sizes):
+            raise ValueError(f"{run} holds a spectrum tower of other sizes; expected {sizes}")
+        weights = load_weights(run)
+        trunk = {n.removeprefix("trunk."): w for n, w in weights.items() if n.startswith("trunk.")}
+        self.trunk.load_state_dict(trunk)
+        self.trunk.requires_grad_(False)
+        if self.dictionary is not None:
+            self.dictionary.load_state_dict(load_file(run / DICTIONARY))
+
+    def pretrained(self) -> dict[str, Tensor]:
+        """The tensors that `load_pretrained` fills."""
+        filled = ("trunk.", "dictionary.")
+        return {name: t for name, t in self.state_dict().items() if name.startswith(filled)}
+
+    def prepare(self, spectra: Spectra) -> spectrum_preprocess.SpectrumInputs:
+        """What `forward` takes: on the DESI grid for SpecFormer's stem, which counts pixels."""
+        return spectrum_preprocess.prepare(
+            spectra,
+            self.dictionary if isinstance(self.config.head, HeadConfig) else None,
+            desi_grid_only=self.config.trunk.stem == "standard",
+        )
+
+    def tokens(self, inputs: spectrum_preprocess.SpectrumInputs) -> Float[Tensor, "B T E"]:
+        """One vector for the brightness, then one per patch."""
+        return self.trunk(inputs.flux, inputs.ivar, inputs.wavelength)
+
+
+def _head(
+    config: HeadConfig | PoolConfig | None, features: int, width: int, none: AnyHead
+) -> AnyHead:
+    if isinstance(config, HeadConfig):
+        return Head(config, features, width)
+    return none if config is None else AttentionPool(config, width)
