@@ -160,10 +160,27 @@ def align(*, survey: Path, spectrum: Path, out: Path, device: Device = "auto") -
 
 
 @app.command
+def convert(checkpoint: str, out: Path) -> None:
+    """Turn published weights into safetensors, JSON and a model card, safely.
+
+    Parameters
+    ----------
+    checkpoint
+        astroclip.ckpt, specformer.ckpt or a DINOv2 teacher; or a hub id: polymathic-ai/astroclip.
+    out
+        Folder to write; every command takes it as --model.
+    """
+    from . import pipeline
+
+    pipeline.convert(checkpoint, out)
+    print(out)
+
+
+@app.command
 def embed(
     files: Annotated[list[Path] | None, Parameter(negative="")] = None,
     *,
-    model: Path,
+    model: str,
     out: Path,
     survey: Path | None = None,
     pixel_scale: PixelScale = 0.262,
@@ -177,9 +194,9 @@ def embed(
     files
         All images or all spectra; kinds are known by content.
     model
-        Run folder of `appulse align`.
+        Run folder, published checkpoint or hub id.
     out
-        Parquet file for files; folder for a survey.
+        .parquet, .fits or .npy (with .json) for files; folder for a survey.
     survey
         Survey store to embed instead of files.
     """
@@ -216,7 +233,7 @@ def index(embeddings: list[Path], *, out: Path) -> None:
 def search(
     files: list[Path],
     *,
-    model: Path,
+    model: str,
     index: Path,
     k: int = 10,
     where: str | None = None,
@@ -231,7 +248,7 @@ def search(
     files
         Images or spectra to ask for.
     model
-        Run folder of the model that made the index.
+        The model that made the index: run folder, published checkpoint or hub id.
     index
         Index of `appulse index` or `appulse embed --survey`.
     k

@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 import torch
 
-from .align.load import load
+from .align.convert import convert as convert_checkpoint
+from .align.load import load, locate
 from .align.model import Model
 from .align.pairs import cache_pairs, pair_batches, pair_loss, retrieval, take_pairs
 from .device import resolve_device
@@ -27,7 +28,7 @@ from .files import Paths
 from .progress import track
 from .provenance import provenance
 from .recipes import Recipe, tiny
-from .search.embeddings import Embeddings, with_shared_columns
+from .search.embeddings import Embeddings, require_writable, with_shared_columns
 from .search.index import Index
 from .spectrum.masked import MaskedModel
 from .spectrum.redshift import DICTIONARY, learn_dictionary
@@ -182,7 +183,7 @@ def align(
     shutil.rmtree(cache)
 
 
-def embed(survey: Path, model_run: Path, out: Path, *, device: str = "auto") -> None:
+def embed(survey: Path, model_run: str | Path, out: Path, *, device: str = "auto") -> None:
     """Embeds the parts that no tower was trained on, image and spectrum, and indexes the test's.
 
     Files that this model made of these galaxies already are kept.
@@ -202,20 +203,26 @@ def _embeddings(folder: Path, part: str) -> list[Path]:
     return [folder / f"{part}-{modality}.parquet" for modality in ("image", "spectrum")]
 
 
+def convert(source: str, out: Path) -> None:
+    """Writes a published checkpoint, of a file or of the hub, as a run folder."""
+    convert_checkpoint(locate(source), out)
+
+
 def embed_files(
     files: Paths,
-    model_run: Path,
+    model: str | Path,
     out: Path,
     *,
     pixel_scale: float = PIXEL_SCALE,
     rejects: Path | None = None,
     device: str = "auto",
 ) -> Embeddings:
-    """Embeds image files or spectrum files, one after another, into a Parquet file."""
+    """Embeds image files or spectrum files, one after another; see `Embeddings.write`."""
+    require_writable(out)
     bad = Rejects()
     try:
         embeddings = tasks.embed_files(
-            load(model_run), files, bad, pixel_scale=pixel_scale, device=device
+            load(model), files, bad, pixel_scale=pixel_scale, device=device
         )
     finally:  # whoever has no good row needs the reasons most
         bad.write(rejects or out.with_suffix(".rejects.csv"))
@@ -238,7 +245,7 @@ def index(embeddings: list[Path], out: Path) -> int:
 
 def search(
     files: Paths,
-    model_run: Path,
+    model: str | Path,
     index: Path,
     *,
     k: int = 10,
@@ -248,7 +255,7 @@ def search(
 ) -> list[dict[str, Any]]:
     """The k nearest rows of an index for each image or spectrum in the files."""
     queries = tasks.embed_files(
-        load(model_run), files, Rejects(strict=True), pixel_scale=pixel_scale, device=device
+        load(model), files, Rejects(strict=True), pixel_scale=pixel_scale, device=device
     )
     ids, cosines = Index.open(index).search(queries, k, where)
     return [

@@ -1,16 +1,21 @@
 """Frozen numbers of the reference implementation: a copy of the small ones, the rest in shared/."""
 
 import json
+import sys
 import zlib
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 HERE = Path(__file__).parent / "golden"
 
@@ -62,3 +67,73 @@ def assert_parity(ours: Tensor, theirs: Tensor, tolerance: float = 1e-5) -> None
     assert ours.shape == theirs.shape
     error = (ours.detach() - theirs).abs().max() / theirs.abs().max()
     assert error <= tolerance, f"error {error:.2g} of the output's scale"
+
+
+ABSENT = {  # where upstream's modules live, by their place in the tree
+    "": "astroclip.models.astroclip.Head",
+    "backbone": "dinov2.models.vision_transformer.DinoVisionTransformer",
+    "cross_attention": "astroclip.modules.CrossAttentionHead",
+}
+
+
+@contextmanager
+def absent_packages() -> Iterator[Callable[[str], type]]:
+    """Classes of packages that are importable while a file is written, and never after."""
+    made: dict[str, type] = {}
+
+    def a_class(path: str) -> type:
+        module, _, name = path.rpartition(".")
+        if path not in made:
+            bases = (dict,) if name == "AttributeDict" else (nn.Module,)
+            made[path] = type(name, bases, {"__module__": module})
+            for part in accumulate(module.split("."), "{}.{}".format):
+                sys.modules.setdefault(part, ModuleType(part))
+            setattr(sys.modules[module], name, made[path])
+        return made[path]
+
+    before = set(sys.modules)
+    try:
+        yield a_class
+    finally:
+        for name in set(sys.modules) - before:
+            del sys.modules[name]
+
+
+def write_astroclip(path: Path, state: dict[str, Tensor], heads: Any) -> Path:
+    """A file as Lightning saves AstroCLIP: encoders pickled beside the state that they share."""
+    with absent_packages() as a_class:
+        encoders = {
+            name: _module_tree(state, f"{name}.", a_class)
+            for name in ("image_encoder", "spectrum_encoder")
+        }
+        for encoder, number in zip(encoders.values(), (heads.image, heads.spectrum), strict=True):
+            encoder.backbone.num_heads = number
+            encoder.cross_attention.multihead_attn.num_heads = heads.pool
+        hyper = a_class("lightning.fabric.utilities.data.AttributeDict")(
+            **encoders, temperature=15.5, lr=1e-4, logit_scale=np.float64(15.5)
+        )
+        content = {
+            "epoch": 99,
+            "pytorch-lightning_version": "2.3.3",
+            "state_dict": OrderedDict(state),
+            "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.7)}},
+            "optimizer_states": [{"state": {}, "param_groups": [{"lr": 1e-4}]}],
+            "hparams_name": "kwargs",
+            "hyper_parameters": hyper,
+        }
+        torch.save(content, path)
+    return path
+
+
+def _module_tree(state: dict[str, Tensor], prefix: str, a_class: Callable[[str], type]) -> Any:
+    root = a_class(ABSENT[""])()
+    for name in (n.removeprefix(prefix) for n in state if n.startswith(prefix)):
+        module, place, (*parents, last) = root, "", name.split(".")
+        for parent in parents:
+            place = f"{place}.{parent}".lstrip(".")
+            if parent not in module._modules:
+                module.add_module(parent, a_class(ABSENT.get(place, "astroclip.modules.Part"))())
+            module = module._modules[parent]
+        tensor = state[prefix + name]
+        module.register_parameter(last, nn.Parameter(tensor, tensor.is_floating_point()))
+    return root

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -5,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from appulse.search.embeddings import Embeddings
+from appulse.search.embeddings import Embeddings, require_writable
 
 
 @pytest.fixture
@@ -60,3 +61,35 @@ def test_wrong_kinds_are_refused(embeddings, change):
     """By the type checker in tests, by our own check elsewhere."""
     with pytest.raises((ValueError, TypeError)):
         replace(embeddings, **change)
+
+
+def test_fits_holds_the_same_and_other_programs_read_it(embeddings, tmp_path):
+    embeddings.write(tmp_path / "e.fits")
+    back = Embeddings.read(tmp_path / "e.fits")
+    assert (back.modality, back.model_hash) == ("spectrum", "f00d")
+    np.testing.assert_array_equal(back.ids, embeddings.ids)
+    np.testing.assert_array_equal(back.vectors, embeddings.vectors)
+    for name, column in embeddings.columns.items():
+        np.testing.assert_array_equal(back.columns[name], column)
+    from astropy.io import fits
+
+    with fits.open(tmp_path / "e.fits") as hdus:
+        assert hdus[1].header["MODEL_HASH"] == "f00d"
+        assert hdus[1].data["embedding"].shape == (3, 4)
+        assert hdus[1].data["id"].tolist() == ["a", "b", "39628"]
+
+
+def test_npy_holds_vectors_and_json_beside_it_the_rest(embeddings, tmp_path):
+    embeddings.write(tmp_path / "e.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "e.npy"), embeddings.vectors)
+    about = json.loads((tmp_path / "e.json").read_text())
+    assert about["model_hash"] == "f00d"
+    assert about["id"] == ["a", "b", "39628"]
+    assert about["redshift"] == [0.1, None, 0.3]
+
+
+def test_other_suffixes_are_refused_before_any_work(embeddings, tmp_path):
+    for refuse in (require_writable, embeddings.write):
+        with pytest.raises(ValueError, match=r"ends in '.txt'; expected"):
+            refuse(tmp_path / "e.txt")
+    assert not list(tmp_path.iterdir())

@@ -5,10 +5,9 @@ tensors and plain containers alone; a class of the packages below becomes an ine
 keeps its attributes, and any other name is refused, wherever in the file it hides.
 """
 
-import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,20 +71,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     _require_sane(path)
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        content = _load(path, _stand_ins(path, names))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, IndexError) as error:
+    except Exception as error:  # a damaged or hostile pickle fails in any way it likes
+        raise ValueError(f"{path} is damaged: {error}") from error
+    stand_ins = _stand_ins(path, names)
+    try:
+        with torch.serialization.safe_globals(stand_ins):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
         raise ValueError(f"{path} is damaged, or unsafe to load: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}; expected a checkpoint, a dict")
     return content
 
 
-def _load(path: Path, stand_ins: list[Any]) -> Any:
-    with torch.serialization.safe_globals(stand_ins):
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _stand_ins(path: Path, names: list[str]) -> list[tuple[Any, str]]:
+def _stand_ins(
+    path: Path, names: list[str]
+) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     refused = [name for name in names if not name.startswith(ABSENT)]
     if refused:
         raise ValueError(
@@ -107,6 +108,13 @@ def _require_sane(path: Path) -> None:
         )
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
+        _require_sizes(path, members)
+        damaged = archive.testzip()  # torch reads tensors without looking at their checksums
+    if damaged:
+        raise ValueError(f"{path} is damaged: {damaged} has a wrong checksum; download it again")
+
+
+def _require_sizes(path: Path, members: list[zipfile.ZipInfo]) -> None:
     size = path.stat().st_size
     total = sum(member.file_size for member in members)
     if total > min(size, LIMIT):

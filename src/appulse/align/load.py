@@ -22,17 +22,21 @@ def load(source: str | Path) -> Model:
         ValueError: If it is none of these, unfinished, damaged or unsafe.
         OSError: If there is no such file, or the hub cannot be reached.
     """
+    path = Path(source)
+    return load_run(path) if path.is_dir() else load_checkpoint(locate(source))
+
+
+def locate(source: str | Path) -> Path:
+    """The checkpoint file that a path or a hub id means; the hub's are downloaded once."""
     path, name = Path(source), str(source)
-    if path.is_dir():
-        return load_run(path)
     if path.is_file():
-        return load_checkpoint(path)
+        return path
     if "://" in name:
         raise ValueError(f"{name} is a URL; download the file and give its path, or give a hub id")
     match = _HUB_ID.fullmatch(name)
     if match is None or path.suffix in (".ckpt", ".pth", ".pt"):
         raise FileNotFoundError(f"there is no {name}; expected a run folder or a checkpoint file")
-    return load_checkpoint(download(match["repo"], match["revision"]))
+    return download(match["repo"], match["revision"])
 
 
 def download(repository: str, revision: str | None = None) -> Path:

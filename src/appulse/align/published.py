@@ -60,6 +60,7 @@ class Published(NamedTuple):
     config: ModelConfig
     weights: dict[str, Tensor]
     unused: list[str]  # upstream's names of tensors that embedding does not need
+    name: str  # of the layout
 
 
 class Heads(NamedTuple):
@@ -139,23 +140,27 @@ def astroclip(state: dict[str, Tensor], heads: Heads = PUBLISHED) -> Published:
         (r"^spectrum_encoder\.", "towers.spectrum.head."),
     ]
     unused = r"image_encoder\.backbone\.(cls_token|pos_embed)|.*backbone\.head\..*|logit_scale"
-    return _published(config, state, prefixes, unused)
+    return _published("AstroCLIP", config, state, prefixes, unused)
 
 
 def specformer(state: dict[str, Tensor], heads: Heads = PUBLISHED, stride: int = 10) -> Published:
     """SpecFormer: a spectrum trunk. Its head, which only masked modelling needs, is not used."""
     trunk = _specformer(state, "", heads.spectrum, stride)
     config = ModelConfig(None, SpectrumTowerConfig(trunk, None, None))
-    return _published(config, state, [(r"^", "towers.spectrum.trunk.")], r"head\..*")
+    prefixes = [(r"^", "towers.spectrum.trunk.")]
+    return _published("SpecFormer", config, state, prefixes, r"head\..*")
 
 
 def teacher(state: dict[str, Tensor], heads: int | None = None) -> Published:
     """A DINOv2 teacher: an image trunk, of DINOv2's 64 channels a head unless told otherwise."""
-    state = {re.sub(r"^(module\.)?", "", name): tensor for name, tensor in state.items()}
-    trunk = _vit(state, "backbone.", heads or _shape(state, "backbone.cls_token", 3)[-1] // 64)
+    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    width = _shape(state, "backbone.cls_token", 3)[-1]
+    if heads is None and width % 64:
+        raise ValueError(f"width {width} is not a multiple of 64, so its heads cannot be told")
+    trunk = _vit(state, "backbone.", heads or width // 64)
     config = ModelConfig(ImageTowerConfig(trunk, None), None)
     prefixes = [(r"^backbone\.", "towers.image.trunk.")]
-    return _published(config, state, prefixes, r"(dino_head|ibot_head)\..*")
+    return _published("DINOv2 teacher", config, state, prefixes, r"(dino_head|ibot_head)\..*")
 
 
 def _vit(state: dict[str, Tensor], prefix: str, heads: int) -> VisionTransformerConfig:
@@ -233,25 +238,29 @@ def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _published(
-    config: ModelConfig, state: dict[str, Tensor], prefixes: list[tuple[str, str]], unused: str
+    name: str,
+    config: ModelConfig,
+    state: dict[str, Tensor],
+    prefixes: list[tuple[str, str]],
+    unused: str,
 ) -> Published:
     """Tensors under our names, checked against the model that they are for."""
-    left = [name for name in state if re.fullmatch(unused, name)]
-    weights = _renamed({n: t for n, t in state.items() if n not in left}, prefixes)
+    left = [key for key in state if re.fullmatch(unused, key)]
+    weights = _renamed({k: t for k, t in state.items() if k not in left}, prefixes)
     weights["log_inverse_temperature"] = torch.tensor(math.log(config.inverse_temperature))
     with torch.device("meta"):
-        wanted = {name: tuple(t.shape) for name, t in Model(config).state_dict().items()}
-    found = {name: tuple(t.shape) for name, t in weights.items()}
+        wanted = {key: tuple(t.shape) for key, t in Model(config).state_dict().items()}
+    found = {key: tuple(t.shape) for key, t in weights.items()}
     wrong = [
-        f"{name}: found {found.get(name, 'nothing')}, expected {wanted.get(name, 'nothing')}"
-        for name in sorted({*wanted, *found})
-        if found.get(name) != wanted.get(name)
+        f"{key}: found {found.get(key, 'nothing')}, expected {wanted.get(key, 'nothing')}"
+        for key in sorted({*wanted, *found})
+        if found.get(key) != wanted.get(key)
     ]
     if wrong:
         raise ValueError(
             f"{len(wrong)} tensors do not fit the published layout; {'; '.join(wrong[:3])}"
         )
-    return Published(config, weights, left)
+    return Published(config, weights, left, name)
 
 
 def _renamed(state: dict[str, Tensor], prefixes: list[tuple[str, str]]) -> dict[str, Tensor]:

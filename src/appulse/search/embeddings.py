@@ -1,5 +1,6 @@
 """Embeddings of objects, with what is needed to use them rightly later."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -7,13 +8,14 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from ..files import atomic_path
+from ..survey.tables import read_table, write_table
 
 Modality = Literal["image", "spectrum"]
 RESERVED = ("id", "modality", "embedding")  # column names of the table form
+SUFFIXES = (".parquet", ".fits", ".npy")  # what `write` writes
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +83,31 @@ class Embeddings:
         )
 
     def write(self, path: str | Path) -> None:
-        """Writes a Parquet file, whole or not at all."""
+        """Writes them whole or not at all: .parquet, .fits, or .npy.
+
+        NumPy's format holds the vectors alone; ids, hash and columns lie beside them, as JSON.
+        """
+        path = Path(path)
+        if path.suffix != ".npy":
+            write_table(self.to_table(), path)
+            return
+        about = self.to_table().drop_columns(["embedding"]).to_pydict()
+        known = {n: [None if x != x else x for x in column] for n, column in about.items()}
+        with atomic_path(path.with_suffix(".json")) as temporary:
+            temporary.write_text(json.dumps({"model_hash": self.model_hash, **known}))
         with atomic_path(path) as temporary:
-            pq.write_table(self.to_table(), temporary)
+            np.save(temporary, np.ascontiguousarray(self.vectors, dtype=np.float32))
 
     @classmethod
     def read(cls, path: str | Path) -> "Embeddings":
-        """Reads what `write` wrote."""
-        return cls.from_table(pq.read_table(path))
+        """Reads the .parquet or .fits that `write` wrote."""
+        return cls.from_table(read_table(Path(path)))
+
+
+def require_writable(path: Path) -> None:
+    """Raises ValueError if `write` could not write there, before hours of embedding."""
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"{path} ends in {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
 
 
 def with_shared_columns(parts: Sequence[Embeddings]) -> list[Embeddings]:

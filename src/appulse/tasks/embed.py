@@ -46,18 +46,22 @@ def embed_spectra(
     device: str = "auto",
     precision: Precision = "float32",
 ) -> Embeddings:
-    """Embeddings of spectra, batch after batch, with positions and `spectrum_redshift`."""
-    ids, ra, dec, vectors, z = _joined(
+    """Embeddings of spectra, batch after batch, with positions.
+
+    A model with a shift dictionary adds its redshifts, `spectrum_redshift`.
+    """
+    measured = model.spectrum.dictionary is not None
+    ids, ra, dec, vectors, *z = _joined(
         (
             b.ids,
             b.ra,
             b.dec,
             model.embed_spectra(b, device=device, precision=precision),
-            model.redshift(b),
+            *([model.redshift(b)] if measured else []),
         )
         for b in batches
     )
-    columns = {"ra": ra, "dec": dec, "spectrum_redshift": z}
+    columns = {"ra": ra, "dec": dec, **({"spectrum_redshift": z[0]} if measured else {})}
     return Embeddings(ids, vectors, "spectrum", model.hash(), columns)
 
 
