@@ -1,4 +1,5 @@
 from dataclasses import asdict, fields, is_dataclass, replace
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -32,8 +33,16 @@ def leaves(config):
             for changed in leaves(value):
                 yield replace(config, **{field.name: changed})
         else:
-            other = f"not {value}" if value is None or isinstance(value, str) else value + 1
-            yield replace(config, **{field.name: other})
+            yield replace(config, **{field.name: another(config, field.name, value)})
+
+
+def another(config, name, value):
+    """A value that the setting does not have now."""
+    if isinstance(value, str):
+        return next(v for v in get_args(get_type_hints(type(config))[name]) if v != value)
+    if isinstance(value, bool):
+        return not value
+    return 1.0 if value is None else value + 1
 
 
 @pytest.fixture

@@ -58,13 +58,13 @@ def made_from_its_key(key: str, shape: list[int]) -> Tensor:
     if last == "gamma":
         return 0.5 + 0.1 * n
     if n.ndim > 1:
-        return n / np.sqrt(np.prod(shape[1:]))
+        return n / float(np.prod(shape[1:])) ** 0.5
     return 1 + 0.1 * n if last == "weight" else 0.1 * n
 
 
 def assert_parity(ours: Tensor, theirs: Tensor, tolerance: float = 1e-5) -> None:
     """Equal within a part of the output's scale."""
-    assert ours.shape == theirs.shape
+    assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
     error = (ours.detach() - theirs).abs().max() / theirs.abs().max()
     assert error <= tolerance, f"error {error:.2g} of the output's scale"
 
@@ -100,13 +100,17 @@ def absent_packages() -> Iterator[Callable[[str], type]]:
 
 
 def write_astroclip(path: Path, state: dict[str, Tensor], heads: Any) -> Path:
-    """A file as Lightning saves AstroCLIP: encoders pickled beside the state that they share."""
+    """A file as Lightning saves AstroCLIP: encoders pickled beside the state that they share.
+
+    Without `heads` the encoders do not tell them.
+    """
     with absent_packages() as a_class:
         encoders = {
             name: _module_tree(state, f"{name}.", a_class)
             for name in ("image_encoder", "spectrum_encoder")
         }
-        for encoder, number in zip(encoders.values(), (heads.image, heads.spectrum), strict=True):
+        numbers = (heads.image, heads.spectrum) if heads else ()
+        for encoder, number in zip(encoders.values(), numbers, strict=False):
             encoder.backbone.num_heads = number
             encoder.cross_attention.multihead_attn.num_heads = heads.pool
         hyper = a_class("lightning.fabric.utilities.data.AttributeDict")(

@@ -205,6 +205,7 @@ def load_run(path: Path) -> Model:
             f"{path} holds a run of stage {config.get('stage')!r}; expected an alignment, "
             "made by `appulse align`, or published weights, by `appulse convert`"
         )
-    model = Model(ModelConfig.from_json(config["model"]), config["survey"]["surveys"])
-    model.load_state_dict(load_weights(path))
+    with torch.device("meta"):
+        model = Model(ModelConfig.from_json(config["model"]), config["survey"]["surveys"])
+    model.load_state_dict(load_weights(path), assign=True)
     return model.eval()

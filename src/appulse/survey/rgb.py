@@ -22,7 +22,7 @@ def to_rgb(flux: Float[np.ndarray, "*B 3 y x"]) -> Float[np.ndarray, "*B 3 y x"]
     """Red, green and blue in [0, 1] of g, r, z in nanomaggies per 0.262″ pixel."""
     light = flux[..., ::-1, :, :] * _SCALES + _OFFSET
     intensity = np.maximum(light, 0).mean(axis=-3, keepdims=True)
-    stretched = np.arcsinh(_Q * intensity) / np.sqrt(_Q)
+    stretched = np.arcsinh(_Q * intensity) / _Q**0.5
     return np.clip(light * (stretched / np.where(intensity > 0, intensity, 1e-6)), 0, 1)
 
 
@@ -38,8 +38,8 @@ def to_flux(images: Images) -> Images:
     if images.kind == "flux":
         return images
     rgb = images.flux
-    stretched = rgb.mean(axis=1, keepdims=True) * np.sqrt(_Q)
-    light = rgb * _sinh_ratio(stretched) / np.sqrt(_Q)
+    stretched = rgb.mean(axis=1, keepdims=True) * _Q**0.5
+    light = rgb * _sinh_ratio(stretched) / _Q**0.5
     flux = ((light - _OFFSET) / _SCALES)[:, ::-1]
     saturated = (rgb >= _SATURATED).any(axis=1, keepdims=True)
     mask = images.mask | saturated

@@ -1,5 +1,6 @@
 """Tables on disk, Parquet or FITS, as Arrow tables."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ def write_table(table: pa.Table, path: Path) -> None:
         if path.suffix == ".parquet":
             pq.write_table(table, temporary)
         else:
-            _to_astropy(table).write(temporary, format="fits")
+            with warnings.catch_warnings():  # HIERARCH cards hold long names
+                warnings.filterwarnings("ignore", ".*HIERARCH card will be created")
+                _to_astropy(table).write(temporary, format="fits")
 
 
 def read_table(path: Path) -> pa.Table:
