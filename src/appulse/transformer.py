@@ -81,6 +81,21 @@ class LayerScale(nn.Module):
         return self.gamma * x
 
 
+class StochasticDepth(nn.Module):
+    """Leaves a residual branch out for random rows while training (Huang et al. 2016)."""
+
+    def __init__(self, probability: float = 0.0):
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """The branch, scaled up where it is kept, so that its mean stays."""
+        if not self.training or self.probability == 0:
+            return x
+        keep = 1 - self.probability
+        return x * (torch.rand(len(x), 1, 1, device=x.device) < keep) / keep
+
+
 class Block(nn.Module):
     """Pre-norm transformer block: tokens look at each other, then each by itself."""
 
@@ -96,11 +111,12 @@ class Block(nn.Module):
             nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
             for _ in range(2)
         )
+        self.drop = StochasticDepth()
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """The tokens, changed."""
-        x = x + self.scale_attention(self.attention(self.norm_attention(x)))
-        return x + self.scale_mlp(self.mlp(self.norm_mlp(x)))
+        x = x + self.drop(self.scale_attention(self.attention(self.norm_attention(x))))
+        return x + self.drop(self.scale_mlp(self.mlp(self.norm_mlp(x))))
 
 
 class ReadBlock(nn.Module):

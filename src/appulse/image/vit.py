@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ..transformer import Block, sincos_position
+from ..transformer import Block, StochasticDepth, sincos_position
 
 SOFTENING = 0.01  # nanomaggies per pixel, near the sky noise
 NUDGE = 0.1  # patches; DINOv2 adds it to the grid's size, and its sampling points depend on it
@@ -98,6 +98,12 @@ class VisionTransformer(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
+
+    def set_stochastic_depth(self, probability: float) -> None:
+        """The chance with which each branch of each block is left out while training."""
+        for module in self.modules():
+            if isinstance(module, StochasticDepth):
+                module.probability = probability
 
     def _patches(
         self, flux: Float[Tensor, "B 3 y x"], mask: Bool[Tensor, "B 3 y x"]

@@ -1,0 +1,196 @@
+"""Self-distillation of an image transformer: DINOv2 (Oquab et al. 2023), as AstroDINO uses it.
+
+A student sees crops, some with hidden patches; a teacher, the running mean of the student, sees
+the two whole crops. The student learns what the teacher says of the same galaxy.
+
+Shapes: B galaxies, W = 2 B whole crops, C crops of one size, P patches, M masked ones, D width,
+K prototypes.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from ..survey.images import Images
+from ..survey.rgb import to_rgb
+from ..training.schedules import CosineSchedule
+from ..units import PIXEL_SCALE
+from .augment import CropConfig, Crops, multi_crop
+from .dino_head import DinoHead, DinoHeadConfig
+from .dino_loss import Centering, dino_loss, ibot_loss, koleo_loss, sinkhorn
+from .masking import BlockMaskConfig, block_masks
+from .vit import VisionTransformer, VisionTransformerConfig
+
+KOLEO = 0.1  # weight of the loss that spreads class tokens
+
+
+@dataclass(frozen=True)
+class DinoConfig:
+    """Views, masks, head and schedules; the defaults are AstroDINO's, 1250 steps an epoch."""
+
+    steps: int = 250_000
+    crops: CropConfig = field(default_factory=CropConfig)
+    masks: BlockMaskConfig = field(default_factory=BlockMaskConfig)
+    head: DinoHeadConfig = field(default_factory=DinoHeadConfig)
+    teacher: Literal["centering", "sinkhorn"] = "centering"
+    momentum: float = 0.992  # of the teacher, up to 1 at the end
+    temperature: tuple[float, float] = (0.04, 0.07)  # of the teacher, over the warm-up
+    warmup: int = 37_500  # steps of the temperature
+    stochastic_depth: float = 0.3  # of the student
+
+    @property
+    def temperatures(self) -> CosineSchedule:
+        """The teacher's temperature at each step."""
+        first, last = self.temperature
+        return CosineSchedule(last, last, self.warmup, self.warmup, first)
+
+    @property
+    def momenta(self) -> CosineSchedule:
+        """The teacher's momentum at each step."""
+        return CosineSchedule(self.momentum, 1.0, self.steps)
+
+
+class Views(NamedTuple):
+    """What a step learns from; crops of one galaxy are B apart."""
+
+    whole: Float[Tensor, "W 3 y x"]
+    parts: Float[Tensor, "C 3 v u"]
+    hidden: Bool[Tensor, "W P"]  # of the whole crops, for the student
+
+
+def views(
+    images: Images, trunk: VisionTransformerConfig, config: DinoConfig, seed: tuple[int, int]
+) -> Views:
+    """Random views of a batch, which follow from the seed alone."""
+    rng = np.random.default_rng(seed)
+    crops = multi_crop(images.filled(), config.crops, rng)
+    side = config.crops.whole // trunk.patch
+    hidden = block_masks(len(crops.whole), side, config.masks, Random(int(rng.integers(2**63))))
+    if trunk.colours == "rgb":
+        crops = Crops(to_rgb(crops.whole), to_rgb(crops.parts))
+    return Views(torch.from_numpy(crops.whole), torch.from_numpy(crops.parts), hidden)
+
+
+class Network(nn.Module):
+    """A trunk and a head: the student, and the teacher."""
+
+    def __init__(self, trunk: VisionTransformerConfig, head: DinoHeadConfig):
+        super().__init__()
+        self.trunk = VisionTransformer(trunk)
+        self.head = DinoHead(head, trunk.width)
+
+    def tokens(
+        self, crops: Float[Tensor, "C 3 y x"], hidden: Bool[Tensor, "C P"] | None = None
+    ) -> tuple[Float[Tensor, "C D"], Float[Tensor, "C P D"]]:
+        """Class tokens and patch tokens."""
+        seen = torch.zeros_like(crops, dtype=torch.bool)
+        scale = crops.new_full((len(crops),), PIXEL_SCALE)
+        tokens = self.trunk(crops, seen, scale, hidden)
+        return tokens[:, 0], tokens[:, 1:]
+
+
+class Dino(nn.Module):
+    """Student, teacher, and the number of steps taken."""
+
+    step: Tensor
+
+    def __init__(self, trunk: VisionTransformerConfig, config: DinoConfig):
+        super().__init__()
+        if not trunk.class_token or trunk.positions != "learned":
+            raise ValueError(
+                f"self-distillation needs a class token and learned positions: {trunk}"
+            )
+        self.config = config
+        self.student = Network(trunk, config.head)
+        self.teacher = deepcopy(self.student).requires_grad_(False)
+        self.student.trunk.set_stochastic_depth(config.stochastic_depth)
+        self.center_images = Centering(config.head.prototypes)
+        self.center_patches = Centering(config.head.prototypes)
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+
+    def loss(self, views: Views) -> Float[Tensor, ""]:
+        """What a step goes down: DINO of whole and local crops, KoLeo and iBOT."""
+        return torch.stack(list(self.losses(views).values())).sum()
+
+    def losses(self, views: Views) -> dict[str, Float[Tensor, ""]]:
+        """Each part of the loss, weighted as in the sum."""
+        temperature = self.config.temperatures(int(self.step))
+        teacher_images, teacher_patches = self._teach(views, temperature)
+        images, patches = self.student.tokens(views.whole, views.hidden)
+        parts, _ = self.student.tokens(views.parts)
+        b, c = len(images), len(parts)
+        logits = self.student.head(torch.cat([parts, images, patches[views.hidden]]))
+        parts, whole, patches = logits.split([c, b, len(logits) - c - b])
+        locals_ = len(parts) // (b // 2)
+        pairs = 2 * locals_ + 2  # of a student's and a teacher's view
+        weight = 1 / views.hidden.sum(1).clamp(min=1)[:, None].expand_as(views.hidden)
+        return {
+            "local": dino_loss(parts.chunk(locals_), teacher_images.chunk(2)) / pairs
+            if locals_
+            else logits.new_zeros(()),
+            "global": dino_loss([whole], [teacher_images]) * 2 / pairs,
+            "koleo": KOLEO * torch.stack([koleo_loss(x) for x in images.chunk(2)]).sum(),
+            "ibot": ibot_loss(patches, teacher_patches, weight[views.hidden], b),
+        }
+
+    @torch.no_grad()
+    def _teach(
+        self, views: Views, temperature: float
+    ) -> tuple[Float[Tensor, "W K"], Float[Tensor, "M K"]]:
+        """Probabilities of the whole crops, each galaxy's other one, and of the hidden patches."""
+        self.teacher.eval()
+        images, patches = self.teacher.tokens(views.whole)
+        swapped = torch.cat(images.chunk(2)[::-1])
+        logits = self.teacher.head(torch.cat([swapped, patches[views.hidden]]))
+        images, patches = logits.split([len(swapped), len(logits) - len(swapped)])
+        if self.config.teacher == "sinkhorn":
+            return sinkhorn(images, temperature), sinkhorn(patches, temperature)
+        return self.center_images(images, temperature), self.center_patches(patches, temperature)
+
+    @torch.no_grad()
+    def update_teacher(self) -> None:
+        """Moves the teacher towards the student; once after each step of the optimiser."""
+        momentum = self.config.momenta(int(self.step))
+        pairs = zip(self.teacher.parameters(), self.student.parameters(), strict=True)
+        for teacher, student in pairs:
+            teacher.lerp_(student, 1 - momentum)
+        self.step += 1
+
+
+def parameter_groups(
+    model: Dino, decay: float = 0.9, embedding: float = 0.2
+) -> list[dict[str, Any]]:
+    """The student's parameters with factors on learning rate and weight decay.
+
+    Layers nearer the pixels learn more slowly by `decay` each (Bao et al. 2022), the patch
+    embedding by `embedding` more; biases, norms and layer scales do not decay. The prototypes'
+    directions rest for the first epoch: `last_layer`.
+    """
+    depth = model.student.trunk.config.depth
+    groups = []
+    for name, parameter in model.student.named_parameters():
+        plain = name.endswith("bias") or "norm" in name or "gamma" in name or "length" in name
+        groups.append(
+            {
+                "name": name,
+                "params": [parameter],
+                "rate": _rate(name, depth, decay, embedding),
+                "decay": 0.0 if plain else 1.0,
+                "last_layer": name in ("head.direction", "head.length"),
+            }
+        )
+    return groups
+
+
+def _rate(name: str, depth: int, decay: float, embedding: float) -> float:
+    if not name.startswith("trunk.") or name.startswith("trunk.norm."):
+        return 1.0
+    if name.startswith("trunk.blocks."):
+        return decay ** (depth - int(name.split(".")[2]))
+    return decay ** (depth + 1) * (embedding if "embed_patch" in name else 1.0)
