@@ -2,6 +2,7 @@
 
     simulate, or pair           a survey store
     pretrain_spectrum           a spectrum transformer and a shift dictionary
+    pretrain_image              an image transformer
     align                       both towers in one space
     embed                       vectors of galaxies that no tower was trained on
     evaluate                    report.html
@@ -20,11 +21,14 @@ from .align.convert import convert as convert_checkpoint
 from .align.load import load, locate
 from .align.model import Model
 from .align.pairs import cache_pairs, pair_batches, pair_loss, retrieval, take_pairs
+from .align.towers import pretraining_trunk
 from .device import resolve_device
 from .evaluate.comparison import PARTS, compare, learning
 from .evaluate.report import SIMULATIONS_ONLY, save_plots, write_report
 from .evaluate.results import Result, write_results
 from .files import Paths
+from .image.dino import Dino, parameter_groups
+from .image.views import view_batches
 from .progress import track
 from .provenance import provenance
 from .recipes import Recipe, tiny
@@ -133,26 +137,69 @@ def pretrain_spectrum(
     )
 
 
+def pretrain_image(
+    survey: Path, out: Path, recipe: Recipe | None = None, *, device: str = "auto"
+) -> None:
+    """Trains the image transformer by self-distillation."""
+    recipe, store = recipe or tiny(), SurveyStore.open(survey)
+    training, dino, trunk = (
+        recipe.pretrain_image,
+        recipe.dino,
+        pretraining_trunk(recipe.image.trunk),
+    )
+    run = RunFolder(
+        out,
+        {
+            "stage": "pretrain image",
+            "survey": store.identity,
+            "image": asdict(trunk),
+            "dino": asdict(dino),
+            "training": asdict(training),
+        },
+    )
+    torch.manual_seed(training.seed)
+    held_out = store.take(store.rows("validation")[:256], ["images"])["images"]
+    train(
+        Dino(trunk, dino),
+        lambda model, views: model.loss(views),
+        view_batches(store, trunk, dino.crops, dino.masks, training, resolve_device(device)),
+        training,
+        run,
+        validate=lambda model: model.validate(held_out),
+        groups=parameter_groups,
+        after_step=lambda model: model.update_teacher(),
+        device=device,
+        title="pretrain image",
+    )
+
+
 def align(
     survey: Path,
     spectrum_run: Path,
     out: Path,
     recipe: Recipe | None = None,
     *,
+    image_run: Path | None = None,
     device: str = "auto",
 ) -> None:
-    """Aligns an image tower with the pretrained spectrum tower, whose trunk stays as it is."""
+    """Aligns an image tower with the pretrained spectrum tower, whose trunk stays as it is.
+
+    The image tower's trunk starts from `image_run`, or at random.
+    """
     recipe, store = recipe or tiny(), SurveyStore.open(survey)
     training, place = recipe.align, resolve_device(device)
     torch.manual_seed(training.seed)
     model = Model(recipe.model)
     model.spectrum.load_pretrained(spectrum_run)
+    if image_run is not None:
+        model.image.load_pretrained(image_run)
     run = RunFolder(
         out,
         {
             "stage": "align",
             "survey": store.identity,
             "spectrum": digest(model.spectrum.pretrained()),
+            "image": image_run and digest(model.image.trunk.state_dict()),
             "model": asdict(recipe.model),
             "training": asdict(training),
         },

@@ -134,7 +134,9 @@ def test_groups_of_parameters(shared):
         layer_scale=1e-5,
     )
     model = Dino(trunk, DinoConfig(head=DinoHeadConfig(48, 32, 16)))
-    ours = {g["name"]: (g["rate"], g["decay"]) for g in parameter_groups(model)}
+    names = [name for name, _ in model.student.named_parameters()]
+    groups = zip(names, parameter_groups(model), strict=True)
+    ours = {name: (group.rate, group.decay) for name, group in groups}
     for group in theirs:
         names = _renamed({f"backbone.{group['name']}": torch.ones(3)}, [(r"^backbone", "trunk")])
         for name in names:

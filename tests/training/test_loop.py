@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import nn
 
 from appulse.survey.batches import BatchOrder
 from appulse.training import run as run_module
-from appulse.training.loop import TrainingConfig, train, warmup_cosine
+from appulse.training.loop import Group, TrainingConfig, train
 from appulse.training.run import RunFolder, digest, read_metrics
 
 CONFIG = TrainingConfig(steps=30, batch_size=8, warmup=5, ema=0.9, log_every=1, validate_every=10)
@@ -42,13 +41,59 @@ def run(path: Path, config: TrainingConfig = CONFIG, **options) -> nn.Module:
     return train(model(), loss, batches, config, folder, device="cpu", **options)
 
 
-def test_the_learning_rate_rises_and_falls():
-    rates = [warmup_cosine(step, 100, 10) for step in range(100)]
-    assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
-    assert rates[10] == 1
-    assert rates[55] == pytest.approx(0.5)
-    assert all(a > b for a, b in pairwise(rates[10:]))
-    assert rates[-1] < 0.001
+def test_groups_have_their_own_rates_and_decays(tmp_path):
+    """One parameter rests, one learns at a tenth and decays three times as fast as configured."""
+    first = {name: p.detach().clone() for name, p in model().named_parameters()}
+
+    def groups(m):
+        slow, _, rests, *others = m.parameters()
+        return [
+            Group(slow, rate=0.1, decay=3.0),
+            Group(rests, last_layer=True),
+            *(Group(p, rate=0.0) for p in others),
+        ]
+
+    config = TrainingConfig(
+        steps=2,
+        batch_size=8,
+        warmup=1,
+        rest=1,
+        clip=1e9,
+        floor=1.0,
+        precision="float32",
+        weight_decay=0.5,
+        final_weight_decay=0.5,
+        ema=None,
+        save_every=0.0,
+    )
+    grads, rested = [], []
+
+    def spy(m, x):
+        value = loss(m, x)
+        grads.append(torch.autograd.grad(value, next(m.parameters()), retain_graph=True)[0])
+        rested.append(list(m.parameters())[2].detach().clone())
+        return value
+
+    folder = RunFolder(tmp_path, {})
+    train(model(), spy, batches, replace(config, steps=2), folder, groups=groups, device="cpu")
+    names = list(first)
+    torch.testing.assert_close(rested[1], first[names[2]])  # stayed in the first step
+    result = load_file(tmp_path / "weights.safetensors")
+    assert (result[names[2]] != first[names[2]]).any()
+    p, rate = first[names[0]], 1e-4
+    step = grads[0] / (grads[0].abs() + 1e-8)
+    after_one = p * (1 - rate * 1.5) - rate * step
+    error = (result[names[0]] - after_one).abs().max()
+    assert 0 < error < 2.2 * rate  # the second step moves as far again
+
+
+def test_what_follows_a_step_sees_its_weights_and_is_saved_with_them(tmp_path):
+    seen = []
+    config = replace(CONFIG, steps=4, ema=None)
+    run(tmp_path, config, after_step=lambda m: seen.append(next(m.parameters()).detach().clone()))
+    assert len(seen) == 4
+    result = load_file(tmp_path / "weights.safetensors")
+    torch.testing.assert_close(seen[-1], result["0.weight"])
 
 
 def test_training_learns_and_writes_what_it_did(tmp_path):

@@ -3,7 +3,7 @@
 Shapes: B galaxies, T tokens, E token width, F features, N patches, D embedding.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,20 @@ class ImageTower(Tower):
         whole = FirstToken() if config.trunk.class_token else TokenMean()
         self.head = _head(config.head, image_preprocess.FEATURES, config.trunk.width, whole)
 
+    def load_pretrained(self, run: Path) -> None:
+        """Takes the teacher's trunk of an image run; a tower without class token leaves its.
+
+        Raises:
+            ValueError: If the folder holds no finished image run of these sizes.
+        """
+        there = _require_stage(run, "pretrain image")
+        sizes = asdict(pretraining_trunk(self.config.trunk))
+        if there["image"] != sizes:
+            raise ValueError(f"{run} holds an image tower of other sizes; expected {sizes}")
+        ours = self.trunk.state_dict()
+        weights = {n.removeprefix("teacher.trunk."): t for n, t in load_weights(run).items()}
+        self.trunk.load_state_dict({name: weights[name] for name in ours})
+
     def prepare(self, images: Images) -> image_preprocess.ImageInputs:
         """What `forward` takes."""
         if self.config.trunk.colours == "rgb":
@@ -105,12 +119,7 @@ class SpectrumTower(Tower):
         Raises:
             ValueError: If the folder holds no finished spectrum run of these sizes.
         """
-        there = read_config(run)
-        if there.get("stage") != "pretrain spectrum":
-            raise ValueError(
-                f"{run} holds a run of stage {there.get('stage')!r}; expected a pretrained "
-                "spectrum tower, made by `appulse pretrain spectrum`"
-            )
+        there = _require_stage(run, "pretrain spectrum")
         wanted = asdict(self.config)
         sizes = {"spectrum": wanted["trunk"], "dictionary": wanted["dictionary"]}
         if any(there[name] != sizes[name] for name in sizes):
@@ -138,6 +147,22 @@ class SpectrumTower(Tower):
     def tokens(self, inputs: spectrum_preprocess.SpectrumInputs) -> Float[Tensor, "B T E"]:
         """One vector for the brightness, then one per patch."""
         return self.trunk(inputs.flux, inputs.ivar, inputs.wavelength)
+
+
+def pretraining_trunk(trunk: VisionTransformerConfig) -> VisionTransformerConfig:
+    """The trunk as self-distillation trains it: with class token, and some kind of positions."""
+    positions = "learned" if trunk.positions == "none" else trunk.positions
+    return replace(trunk, class_token=True, positions=positions)
+
+
+def _require_stage(run: Path, stage: str) -> dict[str, Any]:
+    there = read_config(run)
+    if there.get("stage") != stage:
+        raise ValueError(
+            f"{run} holds a run of stage {there.get('stage')!r}; expected a "
+            f"{stage.replace('pretrain', 'pretrained')} tower, made by `appulse {stage}`"
+        )
+    return there
 
 
 def _head(

@@ -3,30 +3,32 @@
 A student sees crops, some with hidden patches; a teacher, the running mean of the student, sees
 the two whole crops. The student learns what the teacher says of the same galaxy.
 
-Shapes: B galaxies, W = 2 B whole crops, C crops of one size, P patches, M masked ones, D width,
+Shapes: W whole crops, two a galaxy, C crops of one size, P patches, M masked ones, D width,
 K prototypes.
 """
 
+import re
 from copy import deepcopy
 from dataclasses import dataclass, field
-from random import Random
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..survey.images import Images
-from ..survey.rgb import to_rgb
+from ..training.loop import Group
 from ..training.schedules import CosineSchedule
 from ..units import PIXEL_SCALE
-from .augment import CropConfig, Crops, multi_crop
+from .augment import CropConfig
 from .dino_head import DinoHead, DinoHeadConfig
 from .dino_loss import Centering, dino_loss, ibot_loss, koleo_loss, sinkhorn
-from .masking import BlockMaskConfig, block_masks
+from .masking import BlockMaskConfig
+from .views import Views, random_views
 from .vit import VisionTransformer, VisionTransformerConfig
 
+_NO_DECAY = re.compile(r"bias$|norm|gamma|length")
 KOLEO = 0.1  # weight of the loss that spreads class tokens
 
 
@@ -56,27 +58,6 @@ class DinoConfig:
         return CosineSchedule(self.momentum, 1.0, self.steps)
 
 
-class Views(NamedTuple):
-    """What a step learns from; crops of one galaxy are B apart."""
-
-    whole: Float[Tensor, "W 3 y x"]
-    parts: Float[Tensor, "C 3 v u"]
-    hidden: Bool[Tensor, "W P"]  # of the whole crops, for the student
-
-
-def views(
-    images: Images, trunk: VisionTransformerConfig, config: DinoConfig, seed: tuple[int, int]
-) -> Views:
-    """Random views of a batch, which follow from the seed alone."""
-    rng = np.random.default_rng(seed)
-    crops = multi_crop(images.filled(), config.crops, rng)
-    side = config.crops.whole // trunk.patch
-    hidden = block_masks(len(crops.whole), side, config.masks, Random(int(rng.integers(2**63))))
-    if trunk.colours == "rgb":
-        crops = Crops(to_rgb(crops.whole), to_rgb(crops.parts))
-    return Views(torch.from_numpy(crops.whole), torch.from_numpy(crops.parts), hidden)
-
-
 class Network(nn.Module):
     """A trunk and a head: the student, and the teacher."""
 
@@ -102,10 +83,8 @@ class Dino(nn.Module):
 
     def __init__(self, trunk: VisionTransformerConfig, config: DinoConfig):
         super().__init__()
-        if not trunk.class_token or trunk.positions != "learned":
-            raise ValueError(
-                f"self-distillation needs a class token and learned positions: {trunk}"
-            )
+        if not trunk.class_token:
+            raise ValueError(f"self-distillation needs a class token; the trunk has none: {trunk}")
         self.config = config
         self.student = Network(trunk, config.head)
         self.teacher = deepcopy(self.student).requires_grad_(False)
@@ -154,6 +133,25 @@ class Dino(nn.Module):
         return self.center_images(images, temperature), self.center_patches(patches, temperature)
 
     @torch.no_grad()
+    def validate(self, images: Images) -> dict[str, float]:
+        """Loss on fixed views of these, and how far apart class tokens lie: 0 is collapse.
+
+        `spread` is the mean standard deviation of a unit vector's entries times the root of
+        their number: 1 where all directions are equally likely.
+        """
+        seen = random_views(
+            images, self.student.trunk.config, self.config.crops, self.config.masks, (0, 0)
+        )
+        seen = seen.to(self.step.device)
+        centres = [module.center.clone() for module in (self.center_images, self.center_patches)]
+        value = self.loss(seen)
+        self.center_images.center.copy_(centres[0])
+        self.center_patches.center.copy_(centres[1])
+        tokens = F.normalize(self.teacher.tokens(seen.whole)[0], dim=1)
+        spread = tokens.std(0).mean() * tokens.shape[1] ** 0.5
+        return {"validation_loss": value.item(), "spread": spread.item()}
+
+    @torch.no_grad()
     def update_teacher(self) -> None:
         """Moves the teacher towards the student; once after each step of the optimiser."""
         momentum = self.config.momenta(int(self.step))
@@ -163,29 +161,22 @@ class Dino(nn.Module):
         self.step += 1
 
 
-def parameter_groups(
-    model: Dino, decay: float = 0.9, embedding: float = 0.2
-) -> list[dict[str, Any]]:
+def parameter_groups(model: Dino, decay: float = 0.9, embedding: float = 0.2) -> list[Group]:
     """The student's parameters with factors on learning rate and weight decay.
 
     Layers nearer the pixels learn more slowly by `decay` each (Bao et al. 2022), the patch
-    embedding by `embedding` more; biases, norms and layer scales do not decay. The prototypes'
-    directions rest for the first epoch: `last_layer`.
+    embedding by `embedding` more; biases, norms and layer scales do not decay.
     """
     depth = model.student.trunk.config.depth
-    groups = []
-    for name, parameter in model.student.named_parameters():
-        plain = name.endswith("bias") or "norm" in name or "gamma" in name or "length" in name
-        groups.append(
-            {
-                "name": name,
-                "params": [parameter],
-                "rate": _rate(name, depth, decay, embedding),
-                "decay": 0.0 if plain else 1.0,
-                "last_layer": name in ("head.direction", "head.length"),
-            }
+    return [
+        Group(
+            parameter,
+            _rate(name, depth, decay, embedding),
+            float(not _NO_DECAY.search(name)),
+            name in ("head.direction", "head.length"),
         )
-    return groups
+        for name, parameter in model.student.named_parameters()
+    ]
 
 
 def _rate(name: str, depth: int, decay: float, embedding: float) -> float:

@@ -1,13 +1,12 @@
 """The training loop: one for every objective."""
 
-import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +15,19 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..device import Precision, autocast, resolve_device
 from ..progress import bar
 from .run import RunFolder, load_weights
+from .schedules import CosineSchedule, warmup_cosine
 
 M = TypeVar("M", bound=nn.Module)
 Batches = Callable[[int], Iterable[Any]]
+
+
+class Group(NamedTuple):
+    """A parameter, and what multiplies its learning rate and its weight decay."""
+
+    parameter: nn.Parameter
+    rate: float = 1.0
+    decay: float = 1.0
+    last_layer: bool = False  # stays for the first steps, `TrainingConfig.rest`
 
 
 @dataclass(frozen=True)
@@ -28,8 +37,12 @@ class TrainingConfig:
     steps: int
     batch_size: int
     learning_rate: float = 1e-3
+    floor: float = 0.0  # the last learning rate, as a part of the largest
     weight_decay: float = 0.1
+    final_weight_decay: float | None = None  # half a cosine leads there; None stays
+    betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
     warmup: int = 30  # steps
+    rest: int = 0  # steps in which parameters of a last layer stay
     clip: float = 1.0  # largest norm of the gradient
     ema: float | None = None  # decay per step; the averaged weights are the result
     precision: Precision = "auto"
@@ -37,13 +50,6 @@ class TrainingConfig:
     log_every: int = 10  # steps
     validate_every: int = 100  # steps
     save_every: float = field(default=60.0, compare=False)  # seconds
-
-
-def warmup_cosine(step: int, steps: int, warmup: int) -> float:
-    """Factor on the learning rate: linear up to 1 at `warmup`, then half a cosine down to 0."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
 
 
 def train(
@@ -54,6 +60,8 @@ def train(
     run: RunFolder,
     *,
     validate: Callable[[M], dict[str, float]] | None = None,
+    groups: Callable[[M], list[Group]] | None = None,
+    after_step: Callable[[M], None] | None = None,
     device: str = "auto",
     title: str = "training",
 ) -> M:
@@ -67,6 +75,8 @@ def train(
         loss: From model and batch to a scalar.
         batches: From a step to that step's batch and all that follow; at least `steps` of them.
         validate: Metrics of the model, which is in evaluation mode, logged beside the loss.
+        groups: Parameters with their factors; `matrices_decay` if left out.
+        after_step: Called after each step of the optimiser, before anything is saved.
 
     Returns:
         The model with its final weights, on the device.
@@ -80,7 +90,7 @@ def train(
     if run.finished:
         model.load_state_dict(load_weights(run.path))
         return model
-    state = _State(model, config, run)
+    state = _State(model, config, run, (groups or matrices_decay)(model))
     with (
         torch.random.fork_rng(),
         _progress(title, config.steps, state.step) as show,
@@ -92,6 +102,8 @@ def train(
             with autocast(place, config.precision):
                 value = loss(model, batch)
             state.update(value)
+            if after_step:
+                after_step(model)
             show(state.step, value)
             if validate and state.due(config.validate_every):
                 run.log(step=state.step, **validate(state.result.eval()))
@@ -107,9 +119,11 @@ def train(
 class _State:
     """Model, optimiser, average and step: what a checkpoint holds."""
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, run: RunFolder):
+    def __init__(
+        self, model: nn.Module, config: TrainingConfig, run: RunFolder, groups: list[Group]
+    ):
         self.model, self.config, self.run = model, config, run
-        self.optimizer = torch.optim.AdamW(_groups(model, config), lr=config.learning_rate)
+        self.optimizer = torch.optim.AdamW(_fused(groups), config.learning_rate, config.betas)
         self.average = config.ema and AveragedModel(
             model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
         )
@@ -130,9 +144,7 @@ class _State:
                 f"the loss is {value.item()} at step {self.step}; "
                 "look for bad input, or lower the learning rate"
             )
-        factor = warmup_cosine(self.step, self.config.steps, self.config.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = factor * self.config.learning_rate
+        self._set_rates()
         self.optimizer.zero_grad()
         value.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
@@ -142,6 +154,19 @@ class _State:
         self.step += 1
         if self.due(self.config.log_every):
             self.run.log(step=self.step, loss=value.item(), gradient=norm.item())
+
+    def _set_rates(self) -> None:
+        """Learning rate and weight decay of each group; a first step of rate 0 is left out."""
+        config = self.config
+        factor = warmup_cosine(self.step + 1, config.steps, config.warmup, config.floor)
+        last = (
+            config.weight_decay if config.final_weight_decay is None else config.final_weight_decay
+        )
+        decay = CosineSchedule(config.weight_decay, last, config.steps)(self.step)
+        for group in self.optimizer.param_groups:
+            rests = group["last_layer"] and self.step < config.rest
+            group["lr"] = 0.0 if rests else factor * config.learning_rate * group["rate"]
+            group["weight_decay"] = decay * group["decay"]
 
     def due(self, every: int) -> bool:
         """Whether this step is one of every so many, or the last."""
@@ -174,12 +199,23 @@ class _State:
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
 
 
-def _groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
+def matrices_decay(model: nn.Module) -> list[Group]:
     """Weight decay for matrices only; biases, norms and single vectors go without."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
     return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        Group(parameter, decay=float(parameter.ndim > 1))
+        for parameter in model.parameters()
+        if parameter.requires_grad
+    ]
+
+
+def _fused(groups: list[Group]) -> list[dict[str, Any]]:
+    """One group of the optimiser for all parameters that share their factors."""
+    fused: dict[tuple[Any, ...], list[nn.Parameter]] = {}
+    for parameter, *factors in groups:
+        fused.setdefault(tuple(factors), []).append(parameter)
+    return [
+        {"params": parameters, **dict(zip(Group._fields[1:], factors, strict=True))}
+        for factors, parameters in fused.items()
     ]
 
 

@@ -1,0 +1,159 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from appulse.image.augment import CropConfig
+from appulse.image.dino import Dino, DinoConfig, parameter_groups
+from appulse.image.dino_head import DinoHeadConfig
+from appulse.image.dino_loss import Centering, dino_loss, koleo_loss, sinkhorn
+from appulse.image.masking import BlockMaskConfig
+from appulse.image.views import random_views
+from appulse.image.vit import VisionTransformerConfig
+from appulse.survey.images import Images
+
+TRUNK = VisionTransformerConfig(size=48, patch=12, width=32, depth=2, heads=2, class_token=True)
+CONFIG = DinoConfig(
+    steps=20,
+    crops=CropConfig(whole=48, part=24, parts=2),
+    head=DinoHeadConfig(prototypes=64, hidden=32, bottleneck=16),
+    warmup=10,
+    stochastic_depth=0.2,
+)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return Dino(TRUNK, CONFIG)
+
+
+def views(galaxies, seed=0):
+    return random_views(galaxies.images, TRUNK, CONFIG.crops, CONFIG.masks, (0, seed))
+
+
+def test_the_teacher_is_the_students_running_mean(model, galaxies):
+    before = [p.clone() for p in model.teacher.parameters()]
+    with torch.no_grad():
+        for parameter in model.student.parameters():
+            parameter += 1
+    model.update_teacher()
+    for old, new in zip(before, model.teacher.parameters(), strict=True):
+        torch.testing.assert_close(new, old + (1 - CONFIG.momentum), atol=1e-6, rtol=1e-5)
+    assert model.step == 1
+
+
+def test_the_gradient_reaches_the_whole_student_and_no_teacher(model, galaxies):
+    model.train()
+    model.loss(views(galaxies)).backward()
+    assert all(p.grad is None for p in model.teacher.parameters())
+    for name, parameter in model.student.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_each_galaxys_whole_crops_are_compared_with_each_other(model, galaxies):
+    """If both whole crops were equal, swapping them would change nothing; they are not."""
+    seen = views(galaxies)
+    n = len(galaxies)
+    swapped = seen._replace(
+        whole=torch.cat([seen.whole[n:], seen.whole[:n]]),
+        hidden=torch.cat([seen.hidden[n:], seen.hidden[:n]]),
+    )
+    model.eval()
+    with torch.no_grad():
+        losses, other = model.losses(seen), model.losses(swapped)
+    torch.testing.assert_close(losses["koleo"], other["koleo"])
+    mixed = seen._replace(whole=torch.cat([seen.whole[:n], seen.whole[n:].roll(1, 0)]))
+    with torch.no_grad():
+        model.student.load_state_dict(model.teacher.state_dict())
+        assert model.losses(mixed)["global"] != losses["global"]
+
+
+def test_training_agrees_on_what_differs_between_galaxies():
+    """Galaxies of one colour each: views of one are told alike, and not all alike (collapse)."""
+    rng = np.random.default_rng(0)
+    colour = 10 ** rng.uniform(-2, 0, (24, 3, 1, 1))
+    images = Images.from_arrays(colour + 0.005 * rng.normal(size=(24, 3, 60, 60)))
+    config = replace(
+        CONFIG, steps=60, momentum=0.9, temperature=(0.04, 0.04), warmup=1, stochastic_depth=0.0
+    )
+    torch.manual_seed(0)
+    model = Dino(TRUNK, config)
+    optimizer = torch.optim.AdamW(
+        [{"params": [g.parameter], "lr": 3e-3 * g.rate} for g in parameter_groups(model)]
+    )
+    for step in range(90):
+        seen = random_views(images, TRUNK, config.crops, config.masks, (0, step))
+        losses = model.losses(seen)
+        optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+        model.update_teacher()
+    told, _ = model._teach(seen, 0.04)
+    use = told.mean(0)
+    assert losses["local"] + losses["global"] < 0.65 * np.log(64)  # that of saying nothing
+    assert -(use * use.clamp(min=1e-9).log()).sum() > np.log(6)  # prototypes in use
+    assert model.eval().validate(images)["spread"] > 0.3
+
+
+def test_validation_leaves_no_trace(model, galaxies):
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    first = model.eval().validate(galaxies.images)
+    assert model.validate(galaxies.images) == first
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, state[name])
+
+
+def test_views_follow_from_the_seed(galaxies):
+    for one, other in zip(views(galaxies, 3), views(galaxies, 3), strict=True):
+        torch.testing.assert_close(one, other)
+    assert not torch.equal(views(galaxies, 3).whole, views(galaxies, 4).whole)
+    whole, parts, hidden = views(galaxies)
+    assert whole.shape == (40, 3, 48, 48)
+    assert parts.shape == (40, 3, 24, 24)
+    assert hidden.shape == (40, 16)
+    assert (hidden.sum(1) > 0).sum() <= 20
+
+
+def test_pictures_are_made_after_seeing_and_noise(galaxies):
+    trunk = replace(TRUNK, colours="rgb")
+    seen = random_views(galaxies.images, trunk, CONFIG.crops, BlockMaskConfig(), (0, 0))
+    assert seen.whole.min() >= 0
+    assert seen.whole.max() <= 1
+    assert seen.whole.dtype == torch.float32
+
+
+def test_a_trunk_without_class_token_is_refused():
+    with pytest.raises(ValueError, match="needs a class token; the trunk has none"):
+        Dino(replace(TRUNK, class_token=False), CONFIG)
+
+
+def test_one_global_term_by_hand():
+    student, teacher = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.25, 0.75]])
+    logits = np.array([10.0, 20.0])
+    expected = -(0.25 * logits[0] + 0.75 * logits[1]) + np.log(np.exp(logits).sum())
+    assert dino_loss([student], [teacher]).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_centre_makes_a_favourite_prototype_less_so():
+    centre, logits = Centering(3, momentum=0.5), torch.tensor([[3.0, 0, 0], [3.0, 0, 0.1]])
+    first = centre(logits, 1.0)
+    for _ in range(20):
+        later = centre(logits, 1.0)
+    assert first[:, 0].min() > 0.8
+    assert later[:, 0].max() < 0.4
+
+
+def test_sinkhorn_uses_all_prototypes_alike():
+    torch.manual_seed(0)
+    q = sinkhorn(torch.randn(12, 4) + torch.tensor([5.0, 0, 0, 0]), 1.0, iterations=50)
+    torch.testing.assert_close(q.sum(1), torch.ones(12))
+    torch.testing.assert_close(q.sum(0), torch.full((4,), 3.0), atol=1e-3, rtol=0)
+
+
+def test_koleo_pushes_near_vectors_apart():
+    angle = torch.tensor([0.0, 0.1, 2.0, 4.0], requires_grad=True)
+    koleo_loss(torch.stack([angle.cos(), angle.sin()], 1)).backward()
+    assert angle.grad[0] > 0 > angle.grad[1]  # downhill is apart
