@@ -1,6 +1,7 @@
 """The whole path, one function per stage: the page to read first.
 
-    simulate, or pair           a survey store
+    simulate                    a survey store; or of real galaxies, in observations.py:
+    fetch, pair, label          files, a survey store of them, its labels
     pretrain_spectrum           a spectrum transformer and a shift dictionary
     align                       both towers in one space
     embed                       vectors of galaxies that no tower was trained on
@@ -12,7 +13,7 @@ Every stage can be interrupted and run again: it goes on where it stopped.
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -23,6 +24,9 @@ from .evaluate.comparison import PARTS, compare, learning
 from .evaluate.report import SIMULATIONS_ONLY, save_plots, write_report
 from .evaluate.results import Result, write_results
 from .files import Paths
+from .observations import fetch as fetch
+from .observations import label as label
+from .observations import pair as pair
 from .progress import track
 from .provenance import provenance
 from .recipes import Recipe, tiny
@@ -30,8 +34,6 @@ from .search.embeddings import Embeddings, with_shared_columns
 from .search.index import Index
 from .spectrum.masked import MaskedModel
 from .spectrum.redshift import DICTIONARY, learn_dictionary
-from .survey import crossmatch
-from .survey.readers import read_images, read_spectra
 from .survey.rejects import Rejects
 from .survey.store import SurveyStore
 from .survey.synthetic.simulate import simulate_blocks
@@ -59,32 +61,6 @@ def simulate(
         blocks = simulate_blocks(n - done, seed, size, processes, start=done)
         store.append(track(blocks, "simulate", n, done))
     return store
-
-
-def pair(
-    images: Paths,
-    spectra: Paths,
-    out: Path,
-    *,
-    radius: float = 1.0,
-    by: Literal["position", "id"] = "position",
-    size: int = 152,
-    pixel_scale: float = PIXEL_SCALE,
-    rejects: Path | None = None,
-) -> dict[str, Any]:
-    """Pairs image files with spectrum files into a store; returns who was left out and why."""
-    bad = Rejects()
-    pictures = read_images(images, size=size, pixel_scale=pixel_scale, rejects=bad)
-    pairing = crossmatch.pair(pictures, read_spectra(spectra, rejects=bad), radius, by)
-    if rejects:
-        bad.write(rejects)
-    store = SurveyStore.create(out, [pairing.survey()])
-    return {
-        "pairs": len(store),
-        **pairing.left_out(),
-        "duplicates": [duplicate.targetid for duplicate in store.duplicates],
-        "rejected": [reject._asdict() for reject in bad],
-    }
 
 
 def pretrain_spectrum(

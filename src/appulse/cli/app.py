@@ -1,12 +1,14 @@
 """The command line: one subcommand per stage of `pipeline`."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
+
+from .observations import fetch, label, pair
+from .options import Device, Json, PixelScale, RejectsTable, show
 
 app = App(
     name="appulse",
@@ -16,16 +18,8 @@ app = App(
 pretrain = App(name="pretrain", help="Train one tower on its own.")
 app.command(pretrain)
 
-Files = Annotated[list[Path], Parameter(consume_multiple=True, negative="")]
-Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(help="Where tensors run.")]
-PixelScale = Annotated[
-    float, Parameter(help="Arcsec per pixel of JPEG and PNG; FITS files know theirs.")
-]
-RejectsTable = Annotated[
-    Path | None,
-    Parameter(help="Table (.csv or .parquet) of rows that could not be read, and why."),
-]
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
+for command in (fetch, pair, label):
+    app.command(command)
 
 
 @app.command
@@ -43,7 +37,7 @@ def demo(
     seed
         Which synthetic universe.
     """
-    from . import pipeline
+    from .. import pipeline
 
     print(pipeline.demo(out, n=n, seed=seed, device=device))
 
@@ -72,55 +66,10 @@ def simulate(
     processes
         Worker processes; one per core if left out. The galaxies are the same.
     """
-    from . import pipeline
+    from .. import pipeline
 
     store = pipeline.simulate(n, out, seed=seed, size=size, processes=processes)
     print(f"{len(store)} galaxies in {out}")
-
-
-@app.command
-def pair(
-    *,
-    images: Files,
-    spectra: Files,
-    out: Path,
-    radius: float = 1.0,
-    by: Literal["position", "id"] = "position",
-    size: int = 152,
-    pixel_scale: PixelScale = 0.262,
-    rejects: RejectsTable = None,
-    as_json: Json = False,
-) -> None:
-    """Pair image files with spectrum files, by position or by id, into a survey store.
-
-    Parameters
-    ----------
-    images
-        Legacy Surveys FITS cutouts, JPEG or PNG of the viewer.
-    spectra
-        DESI coadds, SDSS spec files, HDF5 or npz tables.
-    out
-        Survey store to write.
-    radius
-        Largest separation of a pair, arcsec.
-    by
-        Match positions on the sky, or names.
-    size
-        Images are cropped or padded to this many pixels.
-    """
-    from . import pipeline
-
-    report = pipeline.pair(
-        images,
-        spectra,
-        out,
-        radius=radius,
-        by=by,
-        size=size,
-        pixel_scale=pixel_scale,
-        rejects=rejects,
-    )
-    _print(report, as_json)
 
 
 @pretrain.command(name="spectrum")
@@ -134,7 +83,7 @@ def pretrain_spectrum(*, survey: Path, out: Path, device: Device = "auto") -> No
     out
         Run folder; an unfinished run there goes on.
     """
-    from . import pipeline
+    from .. import pipeline
 
     pipeline.pretrain_spectrum(survey, out, device=device)
     print(out)
@@ -153,7 +102,7 @@ def align(*, survey: Path, spectrum: Path, out: Path, device: Device = "auto") -
     out
         Run folder; an unfinished run there goes on.
     """
-    from . import pipeline
+    from .. import pipeline
 
     pipeline.align(survey, spectrum, out, device=device)
     print(out)
@@ -183,7 +132,7 @@ def embed(
     survey
         Survey store to embed instead of files.
     """
-    from . import pipeline
+    from .. import pipeline
 
     if (survey is None) == (not files):
         raise ValueError("give files to embed, or --survey; one of them")
@@ -207,7 +156,7 @@ def index(embeddings: list[Path], *, out: Path) -> None:
     out
         Index to write, a Lance dataset.
     """
-    from . import pipeline
+    from .. import pipeline
 
     print(f"{pipeline.index(embeddings, out)} rows in {out}")
 
@@ -239,12 +188,12 @@ def search(
     where
         SQL condition, e.g. "modality = 'spectrum' and redshift < 0.3".
     """
-    from . import pipeline
+    from .. import pipeline
 
     found = pipeline.search(
         files, model, index, k=k, where=where, pixel_scale=pixel_scale, device=device
     )
-    _print(found, as_json)
+    show(found, as_json)
 
 
 @app.command
@@ -268,20 +217,10 @@ def evaluate(
     runs
         Run folders whose learning curves to show: --run.alignment demo/align.
     """
-    from . import pipeline
+    from .. import pipeline
 
     pipeline.evaluate(survey, embeddings, runs or {}, out)
     print(out / "report.html")
-
-
-def _print(rows: Any, as_json: bool) -> None:
-    """Rows or a summary, for people or for programs."""
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
-    from rich import print as pretty
-
-    pretty(rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
