@@ -86,9 +86,9 @@ def pair(
     Parameters
     ----------
     images
-        Legacy Surveys FITS cutouts, JPEG or PNG of the viewer.
+        Legacy Surveys FITS cutouts, JPEG or PNG of the viewer, HDF5 of AstroCLIP or Stein et al.
     spectra
-        DESI coadds, SDSS spec files, HDF5 or npz tables.
+        DESI coadds, SDSS spec files; HDF5, npz, Parquet, ECSV or FITS tables.
     out
         Survey store to write.
     radius

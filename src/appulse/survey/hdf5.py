@@ -13,6 +13,7 @@ from .bounded import hdf5_rows
 from .images import Images
 from .rejects import Rejects
 from .resample import to_grid
+from .rows import default_ids
 from .spectra import Spectra
 from .survey import Survey
 
@@ -80,7 +81,7 @@ def read_stein(path: Path, rejects: Rejects) -> Iterator[Images]:
     with h5py.File(path) as file:
         n = _stein_rows(file)
         ids = _stein_ids(file, n)
-        ra, dec = (np.asarray(file[key][:], np.float64) for key in ("ra", "dec"))
+        ra, dec = (hdf5_rows(file[key], slice(0, n)).astype(np.float64) for key in ("ra", "dec"))
 
         def build(rows: Int[np.ndarray, "N"]) -> Images:
             flux = hdf5_rows(file["images"], slice(int(rows[0]), int(rows[-1]) + 1))
@@ -100,13 +101,13 @@ def _stein_rows(file: h5py.File) -> int:
 
 
 def _stein_ids(file: h5py.File, n: int) -> np.ndarray:
-    parts = [
-        file[key][:].astype(np.int64) for key in ("release", "brickid", "objid") if key in file
-    ]
-    if len(parts) == 3:
-        release, brick, number = parts
+    def integers(key: str) -> Int[np.ndarray, "N"]:
+        return hdf5_rows(file[key], slice(0, n)).astype(np.int64)
+
+    if all(key in file for key in _OBJECT):
+        release, brick, number = map(integers, _OBJECT)
         return (release << 42 | brick << 22 | number).astype(str)
-    return (file["inds"][:] if "inds" in file else np.arange(n)).astype(str)
+    return integers("inds").astype(str) if "inds" in file else default_ids(n)
 
 
 def read_groups(

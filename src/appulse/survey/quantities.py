@@ -38,7 +38,8 @@ def from_quantities(
     order = np.argsort(wavelength.value)
     wavelength = wavelength[order]
     one, ours = units.Quantity(1, flux.unit), units.Unit(FLUX_UNIT)
-    factor = one.to_value(ours, units.spectral_density(wavelength))
+    same = flux.unit.is_equivalent(ours)
+    factor = one.to_value(ours, [] if same else units.spectral_density(wavelength))
     arrays = {
         "flux": np.atleast_2d(flux.value)[:, order] * factor,
         "wavelength": to_vacuum(wavelength.value) if air else wavelength.value,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy import units
 from astropy.io.fits import BinTableHDU, HDUList
@@ -41,8 +42,9 @@ def read_parquet(
         fields = {name: _unit(schema.field(name).metadata) for name in names}
         row = 0
         for batch in file.iter_batches(_ROWS, columns=names):
-            for values in batch.to_pylist():
+            for i in range(batch.num_rows):
                 with rejects.guard(path, row):
+                    values = {name: _value(batch[name][i]) for name in names}
                     yield to_grid(_row(values, fields, row), grid)
                 row += 1
 
@@ -58,6 +60,13 @@ def _require_bounded(file: pq.ParquetFile, names: list[str]) -> None:
 
 def _unit(metadata: dict[bytes, bytes] | None) -> str:
     return (metadata or {}).get(b"unit", b"").decode()
+
+
+def _value(entry: pa.Scalar) -> Any:
+    """A list as an array, anything else as Python has it; None if missing."""
+    if isinstance(entry, pa.ListScalar) and entry.is_valid:
+        return entry.values.to_numpy(zero_copy_only=False)
+    return entry.as_py()
 
 
 def _row(values: dict[str, Any], fields: dict[str, str], row: int) -> Spectra:
