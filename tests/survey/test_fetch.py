@@ -181,6 +181,13 @@ def test_the_nearest_spectrum_is_fetched_and_can_be_read(sky, spectra, downloade
     assert _outcomes(spectra, TARGETS[:1], tmp_path, downloader) == ["there"]
 
 
+def test_questions_are_asked_again(sky, spectra, downloader, tmp_path):
+    sky.add_spectrum("x", 10.0)
+    sky.faults = {10.0: ["500", "truncated", "", "503", "hang"]}
+    assert _outcomes(spectra, TARGETS[:1], tmp_path, downloader) == ["fetched"]
+    assert len(sky.asked) == 6
+
+
 @pytest.mark.parametrize(
     ("target", "spectrum"),
     [

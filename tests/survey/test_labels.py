@@ -182,13 +182,13 @@ def test_tables_do_not_unpack_without_bound(tmp_path, monkeypatch, suffix):
 
 @pytest.fixture
 def copy(tmp_path, galaxies):
-    """Six galaxies without labels, the last of them without a position."""
+    """Six galaxies without labels, number 3 without a position."""
     from dataclasses import replace
 
     from appulse import Survey
 
     images, spectra = galaxies.images[:6], galaxies.spectra[:6]
-    nowhere = np.where(np.arange(6) == 5, np.nan, 0)
+    nowhere = np.where(np.arange(6) == 3, np.nan, 0)
     images, spectra = (replace(x, ra=x.ra + nowhere) for x in (images, spectra))
     return SurveyStore.create(tmp_path / "s.lance", [Survey(images, spectra)])
 
@@ -234,18 +234,20 @@ def test_labels_by_id(copy, tmp_path):
 
 def test_labels_by_position(copy, tmp_path):
     place = copy.columns(["ra", "dec"])
-    rows = np.array([2, 0, 1, 1, 4])
-    shift = np.array([0.9, 1.1, 0, 0.5, 0]) / 3600  # arcsec, to the north
+    rows = np.array([4, 2, 0, 1, 1, 5])
+    shift = np.array([0, 0.9, 1.1, 0, 0.5, 0]) / 3600  # arcsec, to the north
     labels = _table_of(copy, rows, tmp_path / "a.fits", dec=place["dec"][rows] + shift)
-    labels.galaxies.ra[4] = np.nan
+    labels.galaxies.ra[0] = np.nan
     ids = copy.columns(["targetid"])["targetid"]
     report = attach(copy, labels, by="position", radius=1.0, columns=["log_mstar"])
-    assert report["labelled"] == 1
+    assert report["labelled"] == 2
     assert report["ambiguous"] == [ids[1]]
-    assert report["duplicate_rows"] == [2, 3]
+    assert report["duplicate_rows"] == [3, 4]
     assert report["unused_rows"] == 2
-    assert report["unmatched"] == ids[[0, 3, 4, 5]].tolist()
-    assert copy.columns(["log_mstar"])["log_mstar"][2] == 10
+    assert report["unmatched"] == ids[[0, 3, 4]].tolist()
+    nan = np.nan
+    masses = copy.columns(["log_mstar"])["log_mstar"]
+    np.testing.assert_array_equal(masses, [nan, nan, 11, nan, nan, 15])
     assert "redshift" not in copy.names
 
 

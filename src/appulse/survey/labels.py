@@ -205,10 +205,10 @@ def _chosen(labels: Labels, columns: Sequence[str] | None) -> list[str]:
 def _matches(
     galaxies: Positions, rows: Positions, by: Literal["id", "position"], radius: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs of a galaxy and a row that may be the same, of those with a name or place."""
+    """All pairs of a galaxy and a row that may be the same, of those with a place."""
     if by == "id":
-        a, b = (np.flatnonzero(side.ids != "") for side in (galaxies, rows))
-    else:
-        a, b = (np.flatnonzero(side.known) for side in (galaxies, rows))
-    i, j, _ = candidates(galaxies[a], rows[b], radius, by)
+        i, j, _ = candidates(galaxies, rows, by="id")
+        return i, j
+    a, b = (np.flatnonzero(side.known) for side in (galaxies, rows))
+    i, j, _ = candidates(galaxies[a], rows[b], radius)
     return a[i], b[j]

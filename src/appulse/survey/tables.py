@@ -13,7 +13,7 @@ from astropy.io.fits import BinTableHDU
 from astropy.table import Table
 from jaxtyping import Shaped
 
-from .bounded import LIMIT, open_fits, require_size
+from .bounded import open_fits, require_size
 from .kind import kind_of
 from .records import column
 
@@ -73,13 +73,10 @@ def _parquet(path: Path, choose: Choose) -> Columns:
 
 
 def _csv(path: Path, choose: Choose) -> Columns:
-    size = path.stat().st_size
-    require_size(size, str(path))
-    whole = pa_csv.ReadOptions(block_size=min(max(size, 2**16), LIMIT - 1))  # types of all rows
+    require_size(path.stat().st_size, str(path))
     with path.open("rb") as handle:
-        table = pa_csv.read_csv(handle, whole)
-    names = list(choose(table.column_names))
-    return _arrays(table, names)
+        table = pa_csv.read_csv(handle)
+    return _arrays(table, list(choose(table.column_names)))
 
 
 def _ecsv(path: Path, choose: Choose) -> Columns:
