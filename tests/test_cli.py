@@ -227,7 +227,9 @@ def test_label(capsys, tmp_path, files):
     assert dict(zip(*labelled.values(), strict=True)) == {"1002": 11.5, "1003": 10.5}
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in arguments])
-    assert ended.value.code == "appulse: the store has log_mstar already; leave them out"
+    assert (
+        ended.value.code == "appulse: the store has log_mstar already; leave them out (--columns)"
+    )
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path, run, recipe, monkeypatch):

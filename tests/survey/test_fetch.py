@@ -282,6 +282,7 @@ def test_one_of_both_is_fetched(sky, tmp_path, kept, folder):
         tmp_path / "out",
         **wanted,
         size=16,
+        rate=1000.0,
         cutout_url=f"{sky.url}/viewer",
         spectrum_url=f"{sky.url}/sparc",
         rejects=tmp_path / "bad.csv",

@@ -36,21 +36,35 @@ def test_a_spectrum_keeps_flux_errors_and_mask(uncertainty):
     assert spectra.ra[0] == 10.68
 
 
-def test_several_in_janskys_over_frequency_in_air():
-    frequency = np.linspace(6e14, 4e14, 40)
-    wavelength = 2.99792458e18 / frequency
+def _janskys(axis):
     jansky = np.stack([np.full(40, 1.0), np.linspace(1, 2, 40)])
-    spectrum = _spectrum(
-        jansky[:, ::-1] * units.Jy,
-        frequency[::-1] * units.Hz,
-        meta={"header": {"AIRORVAC": "air"}},
-    )
+    header = {"AIRORVAC": "air"}
+    return jansky, _spectrum(jansky * units.Jy, axis, meta={"header": header})
+
+
+def _per_wavelength(jansky, wavelength):
+    return jansky * 1e-23 * 2.99792458e18 / wavelength**2 / 1e-17
+
+
+def test_several_in_janskys_over_wavelengths_in_air():
+    wavelength = np.linspace(500, 700, 40)
+    jansky, spectrum = _janskys(wavelength * units.nm)
     spectra = Spectra.from_specutils(spectrum)
-    expected = jansky * 1e-23 * 2.99792458e18 / wavelength**2 / 1e-17
-    np.testing.assert_allclose(spectra.flux, expected, rtol=1e-6)
-    vacuum = specutils.utils.wcs_utils.air_to_vac(wavelength * units.AA, scheme="iteration").value
+    air_to_vac = specutils.utils.wcs_utils.air_to_vac
+    vacuum = air_to_vac(wavelength * 10 * units.AA, scheme="iteration").value
     np.testing.assert_allclose(spectra.wavelength, np.stack([vacuum] * 2), rtol=1e-9)
+    np.testing.assert_allclose(spectra.flux, _per_wavelength(jansky, vacuum), rtol=1e-6)
     assert (spectra.ivar > 0).all()  # noise is estimated
+
+
+def test_frequencies_run_the_other_way_and_know_no_air():
+    frequency = np.linspace(4e14, 6e14, 40)
+    jansky, spectrum = _janskys(frequency * units.Hz)
+    spectra = Spectra.from_specutils(spectrum)
+    wavelength = (2.99792458e18 / frequency)[::-1]
+    np.testing.assert_allclose(spectra.wavelength, np.stack([wavelength] * 2), rtol=1e-12)
+    expected = _per_wavelength(jansky[:, ::-1], wavelength)
+    np.testing.assert_allclose(spectra.flux, expected, rtol=1e-6)
 
 
 def test_units_of_something_else():

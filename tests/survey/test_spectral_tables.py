@@ -148,6 +148,9 @@ def test_ecsv_in_our_units(tmp_path):
     np.testing.assert_allclose(spectra.flux[0], _line(6000), rtol=1e-6)
     np.testing.assert_allclose(spectra.ivar[0], 4, rtol=1e-6)
     assert modality_of(tmp_path / "a.ecsv") == "spectrum"
+    spectra = read_spectra(_ecsv(tmp_path / "b.ecsv", _table(ra="00:42:44", dec=41.27)))
+    assert np.isnan(spectra.ra[0])
+    assert spectra.dec[0] == 41.27
 
 
 def test_ecsv_in_janskys_over_frequency(tmp_path):

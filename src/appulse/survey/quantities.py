@@ -27,23 +27,22 @@ def from_quantities(
         axis: Wavelengths, frequencies or photon energies, shape (L,).
         ivar: Inverse variance of `flux`, same shape.
         mask: True for bad pixels, same shape.
-        air: Whether `axis` is in air.
+        air: Whether wavelengths are in air; frequencies and energies never are.
 
     Raises:
         ValueError: On units of something else (astropy's UnitConversionError is one).
     """
     if axis.ndim != 1 or flux.shape[-1] != len(axis):
         raise ValueError(f"flux has shape {flux.shape}, wavelengths {axis.shape}; expected (L,)")
-    wavelength = axis.to(units.AA, units.spectral())
-    order = np.argsort(wavelength.value)
+    wavelength = axis.to_value(units.AA, units.spectral())
+    if air and axis.unit.is_equivalent(units.AA):
+        wavelength = to_vacuum(wavelength)
+    order = np.argsort(wavelength)
     wavelength = wavelength[order]
     one, ours = units.Quantity(1, flux.unit), units.Unit(FLUX_UNIT)
     same = flux.unit.is_equivalent(ours)
-    factor = one.to_value(ours, [] if same else units.spectral_density(wavelength))
-    arrays = {
-        "flux": np.atleast_2d(flux.value)[:, order] * factor,
-        "wavelength": to_vacuum(wavelength.value) if air else wavelength.value,
-    }
+    factor = one.to_value(ours, [] if same else units.spectral_density(wavelength * units.AA))
+    arrays = {"flux": np.atleast_2d(flux.value)[:, order] * factor, "wavelength": wavelength}
     if ivar is not None:
         plain = np.atleast_2d(ivar.to_value(flux.unit**-2))
         arrays["ivar"] = plain[:, order] / factor**2

@@ -87,8 +87,16 @@ def _row(values: dict[str, Any], fields: dict[str, str], row: int) -> Spectra:
 
 def _identity(values: dict[str, Any], otherwise: str) -> dict[str, Any]:
     names = [str(values[name]) for name in _NAMES if values.get(name) is not None]
-    ra, dec = (float("nan" if values.get(k) is None else values[k]) for k in ("ra", "dec"))
+    ra, dec = (_degrees(values.get(name)) for name in ("ra", "dec"))
     return {"ids": [names[0] if names else otherwise], "ra": ra, "dec": dec}
+
+
+def _degrees(value: Any) -> float:
+    """A coordinate; NaN if it is missing or no number, as "00:42:44" is."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
 
 
 def read_ecsv(
@@ -97,7 +105,7 @@ def read_ecsv(
     """The one spectrum of an ECSV file, rebinned to `grid` (DESI's if left out).
 
     Columns `wavelength` and `flux` with units of any spectral axis and flux density, and, if
-    known, `ivar` and `mask`. The header's `meta` may hold `id`, `ra`, `dec` and, where
+    known, `ivar` and `mask`. The header's `meta` may hold `id`, `ra`, `dec` [deg] and, where
     wavelengths are in air, `AIRORVAC: air`.
     """
     with rejects.guard(path, 0):

@@ -91,7 +91,7 @@ def add_columns(
     """Adds columns to the dataset, which moves to the new version."""
     there = sorted({*dataset.schema.names, *records.OWN_COLUMNS} & set(columns))
     if there:
-        raise ValueError(f"the store has {', '.join(there)} already; leave them out")
+        raise ValueError(f"the store has {', '.join(there)} already; leave them out (--columns)")
     rows = dataset.count_rows()
     require_rows(rows, **columns)
     fields = [records.column_field(name, values, units) for name, values in columns.items()]
