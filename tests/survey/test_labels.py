@@ -169,6 +169,19 @@ def test_a_column_of_something_else_says_so(tmp_path):
         read_labels(path)
 
 
+def test_broken_tables_say_so(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n")
+    with pytest.raises(ValueError, match="is a picture file; expected a table, FITS, HDF5"):
+        read_labels(tmp_path / "a.png")
+    (tmp_path / "a.csv").write_bytes(b"redshift,ra\n\xff,1\n")
+    with pytest.raises(ValueError, match="UTF8"):
+        read_labels(tmp_path / "a.csv")
+    path = _write(tmp_path / "a.fits", _provabgs())
+    path.write_bytes(path.read_bytes().replace(b"TTYPE4", b"\xffTYPE4", 1))
+    with pytest.raises(ValueError, match=r"a\.fits cannot be read: "):
+        read_labels(path)
+
+
 @pytest.mark.parametrize("suffix", [*EVERY_KIND, ".csv"])
 def test_tables_do_not_unpack_without_bound(tmp_path, monkeypatch, suffix):
     path = _write(tmp_path / f"a{suffix}", _zoo())

@@ -32,10 +32,18 @@ def read_columns(path: Path, choose: Choose) -> Columns:
         choose: Given the names of all columns, those to read.
 
     Raises:
-        ValueError: If the file holds no table, or more than `bounded.LIMIT` bytes of it are asked
-            for.
+        ValueError: If the file holds no table or is broken, or if more than `bounded.LIMIT` bytes
+            of it are asked for.
     """
-    return _READERS[kind_of(path, "CSV")](path, choose)
+    read = _READERS.get(kind := kind_of(path, "CSV"))
+    if read is None:
+        raise ValueError(f"{path} is a {kind} file; expected a table, {', '.join(_READERS)}")
+    try:
+        return read(path, choose)
+    except Exception as error:  # whatever a broken file makes its library raise
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
+        raise ValueError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _fits(path: Path, choose: Choose) -> Columns:
@@ -117,7 +125,8 @@ def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
 def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return _is_text(kind.value_type)
-    return pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    other = (pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary)
+    return any(is_kind(kind) for is_kind in other)
 
 
 def _unmasked(values: Any) -> np.ndarray:
