@@ -149,10 +149,18 @@ def test_what_is_there_is_kept_if_it_is_what_was_asked_for(sky, cutouts, downloa
 def test_a_service_that_is_down_is_left_alone(sky, cutouts, downloader, tmp_path):
     sky.faults = {target.ra: ["500"] * 9 for target in TARGETS}
     rejects = Rejects()
-    with pytest.raises(ServiceError, match=r"failed for 5 galaxies in a row, the last g4; run"):
+    with pytest.raises(ServiceError, match=r"failed for 5 galaxies in a row, at last with: .*500"):
         _outcomes(cutouts, TARGETS, tmp_path, downloader, rejects)
     assert [reject.row for reject in rejects] == [0, 1, 2, 3, 4]
     assert len(sky.asked) == 5 * 3
+
+
+def test_a_disk_that_fails_stops_the_run_too(sky, cutouts, downloader, tmp_path):
+    (tmp_path / "ls-dr10").write_text("a file where the folder should be")
+    rejects = Rejects()
+    with pytest.raises(ServiceError, match=r"in a row, at last with: .*File exists"):
+        _outcomes(cutouts, TARGETS, tmp_path, downloader, rejects)
+    assert len(rejects) == 5
 
 
 def test_failures_that_are_not_in_a_row(sky, cutouts, downloader, tmp_path):
@@ -179,6 +187,13 @@ def test_the_nearest_spectrum_is_fetched_and_can_be_read(sky, spectra, downloade
     assert (read.ivar == 4).all()
     assert (read.ra[0], read.dec[0]) == (10 - 0.3 * ARCSEC, 0)
     assert _outcomes(spectra, TARGETS[:1], tmp_path, downloader) == ["there"]
+
+
+def test_a_spectrum_of_another_place_is_not_kept(sky, spectra, downloader, tmp_path):
+    sky.add_spectrum("x", 10.0)
+    _outcomes(spectra, TARGETS[:1], tmp_path, downloader)
+    (tmp_path / "sparcl" / "g0.parquet").rename(tmp_path / "sparcl" / "g1.parquet")
+    assert _outcomes(spectra, TARGETS[:2], tmp_path, downloader) == ["fetched", "failed"]
 
 
 def test_questions_are_asked_again(sky, spectra, downloader, tmp_path):

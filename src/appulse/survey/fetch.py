@@ -67,9 +67,9 @@ def fetch_files(
     there and does so is kept. Rejects name the file to be and the target's row.
 
     Raises:
-        ServiceError: If the service fails for five targets in a row.
+        ServiceError: If the service, or the disk, fails for five targets in a row.
     """
-    down = 0
+    down, last = 0, ""
     for target in targets:
         path = out / service.folder / f"{target.name}{service.suffix}"
         outcome: Outcome = "failed"
@@ -79,14 +79,14 @@ def fetch_files(
             else:
                 try:
                     _fetch(service, path, target, downloader)
-                except ServiceError:
-                    down += 1
+                except OSError as error:  # of the service or the disk, not of this galaxy
+                    down, last = down + 1, str(error)
                     raise
                 outcome, down = "fetched", 0
         yield outcome
         if down == _GIVE_UP:
             raise ServiceError(
-                f"{service.folder} failed for {down} galaxies in a row, the last {target.name}; "
+                f"{service.folder} failed for {down} galaxies in a row, at last with: {last}; "
                 "run the same command again later, it goes on from there"
             )
 
