@@ -46,6 +46,8 @@ def recipe() -> Any:
 
     from appulse.align.head import HeadConfig
     from appulse.align.towers import ImageTowerConfig, SpectrumTowerConfig
+    from appulse.image.augment import CropConfig
+    from appulse.image.dino_head import DinoHeadConfig
     from appulse.image.vit import VisionTransformerConfig
     from appulse.recipes import tiny
     from appulse.spectrum.redshift import DictionaryConfig
@@ -65,6 +67,16 @@ def recipe() -> Any:
         inverse_temperature=20.0,
         pretrain_spectrum=replace(
             whole.pretrain_spectrum, steps=20, batch_size=64, warmup=4, validate_every=5
+        ),
+        dino=replace(
+            whole.dino,
+            steps=8,
+            crops=CropConfig(whole=48, part=24, parts=2),
+            head=DinoHeadConfig(prototypes=32, hidden=32, bottleneck=16),
+            warmup=4,
+        ),
+        pretrain_image=replace(
+            whole.pretrain_image, steps=8, batch_size=16, warmup=2, validate_every=4
         ),
         align=replace(
             whole.align, steps=80, batch_size=96, learning_rate=3e-3, warmup=8, validate_every=40

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import appulse
-from appulse import pipeline
+from appulse import pipeline, recipes
 from appulse.align.load import load
 from appulse.cli import main
 from appulse.evaluate.results import read_results
@@ -40,7 +40,10 @@ def test_every_public_name_is_there():
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "simulate", "pair", "align", "embed", "index", "search", "evaluate", "pretrain"],
+    [
+        *("demo", "simulate", "fetch", "pair", "label", "align", "embed", "index", "search"),
+        *("evaluate", "pretrain"),
+    ],
 )
 def test_every_command_explains_itself(capsys, command):
     with pytest.raises(SystemExit) as ended:
@@ -69,7 +72,7 @@ def stdout_of(capsys, *arguments) -> str:
 
 def test_training_from_the_command_line(capsys, tmp_path, run, recipe, monkeypatch):
     """Same survey, same recipe, same weights as from Python."""
-    monkeypatch.setattr(pipeline, "tiny", lambda: recipe)
+    monkeypatch.setattr(recipes, "tiny", lambda: recipe)
     survey = tmp_path / "survey.lance"
     simulate = ("simulate", "--out", survey, "--seed", 3, "--size", 64, "--processes", 1)
     assert stdout_of(capsys, *simulate, "--n", 200) == f"200 galaxies in {survey}\n"
@@ -201,8 +204,36 @@ def test_pair(capsys, tmp_path, files):
     assert "'pairs': 8" in shown
 
 
+def test_label(capsys, tmp_path, files):
+    survey, table = tmp_path / "s.lance", tmp_path / "labels.csv"
+    stdout_of(
+        *(capsys, "pair", "--images", *files.cutouts, "--spectra", files.coadd),
+        *("--size", 64, "--out", survey),
+    )
+    table.write_text("TARGETID,Z_HP,LOG_MSTAR\n1003,0.1,10.5\n1002,0.2,11.5\n99,0.3,9\n")
+    arguments = ("label", "--survey", survey, "--table", table, "--columns", "log_mstar", "--json")
+    report = json.loads(stdout_of(capsys, *arguments))
+    assert report == {
+        "labelled": 2,
+        "unmatched": [str(1000 + i) for i in range(4, 10)],
+        "ambiguous": [],
+        "duplicate_rows": [],
+        "unused_rows": 1,
+        "columns": ["log_mstar"],
+    }
+    labelled = appulse.SurveyStore.open(survey).columns(
+        ["targetid", "log_mstar"], where="log_mstar > 0"
+    )
+    assert dict(zip(*labelled.values(), strict=True)) == {"1002": 11.5, "1003": 10.5}
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    assert (
+        ended.value.code == "appulse: the store has log_mstar already; leave them out (--columns)"
+    )
+
+
 def test_ctrl_c_says_how_to_go_on(tmp_path, run, recipe, monkeypatch):
-    monkeypatch.setattr(pipeline, "tiny", lambda: recipe)
+    monkeypatch.setattr(recipes, "tiny", lambda: recipe)
     loss = pipeline.pair_loss
 
     def interrupted(*args):

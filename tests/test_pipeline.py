@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from astropy.io import fits
+import torch
 
-from appulse import pipeline
+from appulse import observations, pipeline
 from appulse.align.load import load
+from appulse.align.towers import ImageTower
 from appulse.evaluate.comparison import PARTS
+from appulse.image.dino import Dino
 from appulse.search.embeddings import Embeddings
 from appulse.search.index import Index
 from appulse.survey.parts import Split
@@ -91,47 +92,9 @@ def test_another_universe_or_a_real_survey_is_refused(tmp_path, store, files):
     with pytest.raises(ValueError, match=r"holds synthetic-3-000000599, not seed 4"):
         pipeline.simulate(700, Path(store.path), seed=4, size=64)
     assert len(SurveyStore.open(store.path)) == 600
-    pipeline.pair(files.cutouts, files.coadd, tmp_path / "real.lance", size=64)
+    observations.pair(files.cutouts, files.coadd, tmp_path / "real.lance", size=64)
     with pytest.raises(ValueError, match="not seed 0; choose another folder"):
         pipeline.simulate(10, tmp_path / "real.lance", size=64)
-
-
-def test_files_are_paired_and_the_rest_is_accounted_for(tmp_path, files):
-    names = [*files.cutouts, files.folder / "beside-05.fits", files.broken]
-    report = pipeline.pair(
-        names, files.coadd, tmp_path / "s.lance", size=64, rejects=tmp_path / "rejects.parquet"
-    )
-    assert report.pop("rejected")[0]["file"] == str(files.broken)
-    assert report == {
-        "pairs": 7,
-        "unmatched_images": ["galaxy-00", "galaxy-01"],
-        "unmatched_spectra": ["1010", "1011"],
-        "ambiguous_images": ["galaxy-05", "beside-05"],
-        "ambiguous_spectra": ["1005"],
-        "duplicates": [],
-    }
-    (reject,) = pq.read_table(tmp_path / "rejects.parquet").to_pylist()
-    assert "begins with b'hello'" in reject["reason"]
-    made = SurveyStore.open(tmp_path / "s.lance").read()
-    numbers = [2, 3, 4, 6, 7, 8, 9]
-    assert made.ids.tolist() == [str(1000 + i) for i in numbers]
-    assert made.columns["image_id"].tolist() == [f"galaxy-{i:02d}" for i in numbers]
-    np.testing.assert_array_equal(made.images.flux, files.galaxies.images.flux[numbers])
-    expected = files.galaxies.spectra.flux[numbers]
-    np.testing.assert_allclose(made.spectra.flux, expected, rtol=1e-6)
-
-
-def test_pairs_by_position_respect_the_radius_and_a_store_is_not_overwritten(tmp_path, files):
-    out = tmp_path / "s.lance"
-    beside = files.folder / "beside-05.fits"
-    assert pipeline.pair(beside, files.coadd, out, size=64, radius=0.35)["pairs"] == 1
-    with pytest.raises(ValueError, match="a survey store is at"):
-        pipeline.pair(beside, files.coadd, out, size=64)
-    with pytest.raises(ValueError, match="no pair among 1 images and 10 spectra"):
-        pipeline.pair(beside, files.coadd, tmp_path / "t.lance", size=64, radius=0.25)
-
-
-# --- training
 
 
 def test_training_learned_something(run):
@@ -192,6 +155,43 @@ def test_an_interrupted_pretraining_ends_like_an_uninterrupted_one(run, tmp_path
         pipeline.pretrain_spectrum(*arguments, device="cpu")
     for name in ("weights.safetensors", "dictionary.safetensors"):
         assert (tmp_path / "spectrum" / name).read_bytes() == (run.spectrum / name).read_bytes()
+
+
+def test_an_interrupted_image_pretraining_ends_like_an_uninterrupted_one(
+    run, tmp_path, monkeypatch
+):
+    """Teacher, centres, random views and the number of steps included; then it starts a tower."""
+    pipeline.pretrain_image(run.survey, tmp_path / "whole", run.recipe, device="cpu")
+    with monkeypatch.context() as patched:
+        loss = interrupting(Dino.loss, 5)
+        patched.setattr(Dino, "loss", lambda model, views: loss(model, views))
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.pretrain_image(run.survey, tmp_path / "again", run.recipe, device="cpu")
+    pipeline.pretrain_image(run.survey, tmp_path / "again", run.recipe, device="cpu")
+    whole, again = (load_weights(tmp_path / name) for name in ("whole", "again"))
+    assert whole["step"] == 8
+    assert set(whole) == set(again)
+    for name, tensor in whole.items():
+        np.testing.assert_array_equal(tensor, again[name], err_msg=name)
+    spread = [line["spread"] for line in read_metrics(tmp_path / "whole") if "spread" in line]
+    assert len(spread) == 2
+
+    tower = ImageTower(run.recipe.image)
+    tower.load_pretrained(tmp_path / "whole")
+    for name, tensor in tower.trunk.state_dict().items():
+        np.testing.assert_array_equal(tensor, whole[f"teacher.trunk.{name}"])
+    with pytest.raises(ValueError, match="stage 'pretrain spectrum'; expected a pretrained image"):
+        tower.load_pretrained(run.spectrum)
+    wider = replace(run.recipe.image, trunk=replace(run.recipe.image.trunk, width=64))
+    with pytest.raises(ValueError, match="holds an image tower of other sizes"):
+        ImageTower(wider).load_pretrained(tmp_path / "whole")
+
+    recipe = replace(run.recipe, align=replace(run.recipe.align, steps=1, learning_rate=0.0))
+    out = tmp_path / "align"
+    image_run = tmp_path / "whole"
+    pipeline.align(run.survey, run.spectrum, out, recipe, image_run=image_run, device="cpu")
+    aligned = load(out)
+    assert torch.equal(aligned.image.trunk.norm.weight, whole["teacher.trunk.norm.weight"])
 
 
 def test_a_survey_that_changed_under_a_run_is_refused(run, others):
@@ -260,92 +260,3 @@ def test_embeddings_of_other_galaxies_or_models_are_made_anew(run, others, tmp_p
     pipeline.embed(others, run.align, tmp_path / "embeddings", device="cpu")
     again = Embeddings.read(tmp_path / "embeddings" / "test-spectrum.parquet")
     assert again.model_hash == load(run.align).hash()
-
-
-def test_files_are_embedded_like_arrays(run, files, tmp_path):
-    model = load(run.align)
-    image = pipeline.embed_files(
-        [files.broken, *files.cutouts], run.align, tmp_path / "images.parquet", device="cpu"
-    )
-    assert image.ids.tolist() == [path.stem for path in files.cutouts]
-    expected = model.embed_images(files.galaxies.images[:10], device="cpu")
-    np.testing.assert_allclose(image.vectors, expected, atol=2e-5)
-    np.testing.assert_allclose(image.columns["ra"], files.galaxies.images.ra[:10], atol=1e-6)
-    assert "hello" in (tmp_path / "images.rejects.csv").read_text()
-    spectrum = pipeline.embed_files(
-        str(files.folder / "coadd*.fits"), run.align, tmp_path / "spectra.parquet", device="cpu"
-    )
-    assert spectrum.ids.tolist() == [str(i) for i in range(1002, 1012)]
-    expected = model.embed_spectra(files.galaxies.spectra[2:], device="cpu")
-    np.testing.assert_allclose(spectrum.vectors, expected, atol=2e-5)
-    read = Embeddings.read(tmp_path / "spectra.parquet")
-    np.testing.assert_array_equal(read.vectors, spectrum.vectors)
-    redshift = spectrum.columns["spectrum_redshift"]
-    np.testing.assert_allclose(redshift, model.redshift(files.galaxies.spectra[2:]), atol=1e-6)
-
-
-def test_files_without_a_good_row_say_why(run, files, tmp_path):
-    header = fits.getheader(files.cutouts[0])
-    bad, out = tmp_path / "bad.fits", tmp_path / "bad.parquet"
-    fits.PrimaryHDU(np.full((3, 64, 64), np.nan), header).writeto(bad)
-    with pytest.raises(ValueError, match="nothing to embed"):
-        pipeline.embed_files(bad, run.align, out, device="cpu")
-    assert "more than half" in (tmp_path / "bad.rejects.csv").read_text()
-    assert not out.exists()
-
-
-def test_search_is_a_plain_cosine(run, files):
-    stored = [Embeddings.read(run.embeddings / f"test-{m}.parquet") for m in ("image", "spectrum")]
-    ids = np.concatenate([s.ids for s in stored])
-    vectors = np.concatenate([s.vectors for s in stored]).astype(np.float64)
-    queries = load(run.align).embed_images(files.galaxies.images[:3], device="cpu")
-    cosine = queries @ vectors.T / np.linalg.norm(vectors, axis=1)
-    index = run.embeddings / "test.lance"
-    found = pipeline.search(files.cutouts[:3], run.align, index, k=4, device="cpu")
-    names = ["galaxy-00", "galaxy-01", "galaxy-02"]
-    assert [f["query"] for f in found] == np.repeat(names, 4).tolist()
-    best = -np.sort(-cosine, axis=1)[:, :4]
-    np.testing.assert_allclose([f["cosine"] for f in found], best.ravel(), atol=1e-4)
-    for row, first in enumerate(found[::4]):
-        assert first["id"] == files.galaxies.ids[row]  # itself
-        assert first["cosine"] > 0.99
-    for f in found:
-        row = names.index(f["query"])
-        assert np.abs(cosine[row, ids == f["id"]] - f["cosine"]).min() < 1e-4
-
-
-def test_search_takes_conditions_and_either_modality(run, files):
-    index = run.embeddings / "test.lance"
-    where = "modality = 'image' and redshift < 0.15"
-    found = pipeline.search(files.coadd, run.align, index, k=3, where=where, device="cpu")
-    stored = Embeddings.read(run.embeddings / "test-image.parquet")
-    near = stored.columns["redshift"] < 0.15
-    query = load(run.align).embed_spectra(files.galaxies.spectra[2:], device="cpu")
-    cosine = query @ stored.vectors[near].T
-    best = -np.sort(-cosine, axis=1)[:, :3]
-    np.testing.assert_allclose([f["cosine"] for f in found], best.ravel(), atol=1e-4)
-    assert {f["id"] for f in found} <= set(stored.ids[near])
-    with pytest.raises(ValueError, match="begins with b'hello'"):
-        pipeline.search([files.cutouts[0], files.broken], run.align, index, device="cpu")
-
-
-def test_an_index_has_the_columns_that_all_files_share(run, files, tmp_path):
-    with pytest.warns(UserWarning, match="trained on simulated galaxies only"):
-        pipeline.embed_files(files.coadd, run.align, tmp_path / "mine.parquet", device="cpu")
-    paths = [run.embeddings / "test-image.parquet", tmp_path / "mine.parquet"]
-    n = pipeline.index(paths, tmp_path / "i.lance")
-    index = Index.open(tmp_path / "i.lance")
-    assert n == len(index) == len(Embeddings.read(paths[0])) + 10
-    query = Embeddings.read(paths[1])
-    assert index.search(query, 1, "modality = 'spectrum'").ids[:, 0].tolist() == query.ids.tolist()
-    with pytest.raises(ValueError, match=r"columns .*'ra', 'dec'\]"):
-        index.search(query, 1, "spectrum_redshift < 1")
-
-
-def test_models_do_not_mix_in_an_index(run, tmp_path):
-    path = run.embeddings / "test-image.parquet"
-    pipeline.index([path], tmp_path / "i.lance")
-    replace(Embeddings.read(path), model_hash="another").write(tmp_path / "other.parquet")
-    with pytest.raises(ValueError, match="expected one for all files"):
-        pipeline.index([tmp_path / "other.parquet", path], tmp_path / "i.lance")
-    assert Index.open(tmp_path / "i.lance").model_hash == load(run.align).hash()

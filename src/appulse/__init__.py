@@ -16,6 +16,7 @@ _HOME = {
     "SurveyStore": "survey.store",
     "read_images": "survey.readers",
     "read_spectra": "survey.readers",
+    "read_labels": "survey.labels",
     "simulate": "survey.synthetic.simulate",
     "Embeddings": "search.embeddings",
     "Index": "search.index",

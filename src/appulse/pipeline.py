@@ -1,11 +1,11 @@
 """The whole path, one function per stage: the page to read first.
 
-    simulate, or pair           a survey store
+    simulate                    a survey store; observations.py makes one of real galaxies
     pretrain_spectrum           a spectrum transformer and a shift dictionary
     pretrain_image              an image transformer
     align                       both towers in one space
     embed                       vectors of galaxies that no tower was trained on
-    evaluate                    report.html
+    evaluate                    report.html; queries.py asks the model about files
 
 Every stage can be interrupted and run again: it goes on where it stopped.
 """
@@ -13,12 +13,10 @@ Every stage can be interrupted and run again: it goes on where it stopped.
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 
-from .align.convert import convert as convert_checkpoint
-from .align.load import load, locate
+from .align.load import load
 from .align.model import Model
 from .align.pairs import cache_pairs, pair_batches, pair_loss, retrieval, take_pairs
 from .align.towers import pretraining_trunk
@@ -26,25 +24,20 @@ from .device import resolve_device
 from .evaluate.comparison import PARTS, compare, learning
 from .evaluate.report import SIMULATIONS_ONLY, save_plots, write_report
 from .evaluate.results import Result, write_results
-from .files import Paths
 from .image.dino import Dino, parameter_groups
 from .image.views import view_batches
 from .progress import track
 from .provenance import provenance
+from .queries import index
 from .recipes import Recipe, tiny
-from .search.embeddings import Embeddings, require_writable, with_shared_columns
-from .search.index import Index
+from .search.embeddings import Embeddings
 from .spectrum.masked import MaskedModel
 from .spectrum.redshift import DICTIONARY, learn_dictionary
-from .survey import crossmatch
-from .survey.readers import read_images, read_spectra
-from .survey.rejects import Rejects
 from .survey.store import SurveyStore
 from .survey.synthetic.simulate import simulate_blocks
 from .tasks import embed as tasks
 from .training.loop import train
 from .training.run import RunFolder, digest, save_tensors
-from .units import PIXEL_SCALE
 
 
 def simulate(
@@ -65,32 +58,6 @@ def simulate(
         blocks = simulate_blocks(n - done, seed, size, processes, start=done)
         store.append(track(blocks, "simulate", n, done))
     return store
-
-
-def pair(
-    images: Paths,
-    spectra: Paths,
-    out: Path,
-    *,
-    radius: float = 1.0,
-    by: Literal["position", "id"] = "position",
-    size: int = 152,
-    pixel_scale: float = PIXEL_SCALE,
-    rejects: Path | None = None,
-) -> dict[str, Any]:
-    """Pairs image files with spectrum files into a store; returns who was left out and why."""
-    bad = Rejects()
-    pictures = read_images(images, size=size, pixel_scale=pixel_scale, rejects=bad)
-    pairing = crossmatch.pair(pictures, read_spectra(spectra, rejects=bad), radius, by)
-    if rejects:
-        bad.write(rejects)
-    store = SurveyStore.create(out, [pairing.survey()])
-    return {
-        "pairs": len(store),
-        **pairing.left_out(),
-        "duplicates": [duplicate.targetid for duplicate in store.duplicates],
-        "rejected": [reject._asdict() for reject in bad],
-    }
 
 
 def pretrain_spectrum(
@@ -248,68 +215,6 @@ def embed(survey: Path, model_run: str | Path, out: Path, *, device: str = "auto
 
 def _embeddings(folder: Path, part: str) -> list[Path]:
     return [folder / f"{part}-{modality}.parquet" for modality in ("image", "spectrum")]
-
-
-def convert(source: str, out: Path) -> None:
-    """Writes a published checkpoint, of a file or of the hub, as a run folder."""
-    convert_checkpoint(locate(source), out)
-
-
-def embed_files(
-    files: Paths,
-    model: str | Path,
-    out: Path,
-    *,
-    pixel_scale: float = PIXEL_SCALE,
-    rejects: Path | None = None,
-    device: str = "auto",
-) -> Embeddings:
-    """Embeds image files or spectrum files, one after another; see `Embeddings.write`."""
-    require_writable(out)
-    bad = Rejects()
-    try:
-        embeddings = tasks.embed_files(
-            load(model), files, bad, pixel_scale=pixel_scale, device=device
-        )
-    finally:  # whoever has no good row needs the reasons most
-        bad.write(rejects or out.with_suffix(".rejects.csv"))
-    embeddings.write(out)
-    return embeddings
-
-
-def index(embeddings: list[Path], out: Path) -> int:
-    """Makes one index of several files of embeddings, with the columns that all of them have.
-
-    Raises:
-        ValueError: If they are of several models; an index that is there stays.
-    """
-    first, *rest = with_shared_columns([Embeddings.read(path) for path in embeddings])
-    made = Index.create(out, first, overwrite=True)
-    for part in rest:
-        made.add(part)
-    return len(made)
-
-
-def search(
-    files: Paths,
-    model: str | Path,
-    index: Path,
-    *,
-    k: int = 10,
-    where: str | None = None,
-    pixel_scale: float = PIXEL_SCALE,
-    device: str = "auto",
-) -> list[dict[str, Any]]:
-    """The k nearest rows of an index for each image or spectrum in the files."""
-    queries = tasks.embed_files(
-        load(model), files, Rejects(strict=True), pixel_scale=pixel_scale, device=device
-    )
-    ids, cosines = Index.open(index).search(queries, k, where)
-    return [
-        {"query": str(query), "id": str(id), "cosine": round(float(cosine), 4)}
-        for query, names, row in zip(queries.ids, ids, cosines, strict=True)
-        for id, cosine in zip(names, row, strict=True)
-    ]
 
 
 def evaluate(survey: Path, embeddings: Path, runs: dict[str, Path], out: Path) -> list[Result]:

@@ -2,7 +2,7 @@ import h5py
 import numpy as np
 import pytest
 
-from appulse.survey.readers import iter_surveys, read_images, read_spectra
+from appulse.survey.readers import iter_surveys, modality_of, read_images, read_spectra
 from appulse.survey.rejects import Rejects
 from appulse.units import desi_grid
 
@@ -82,6 +82,84 @@ def test_missing_or_uneven_datasets_say_so(tmp_path):
     _write_release(tmp_path / "b.h5", group=shorten)
     with pytest.raises(ValueError, match=r"lengths \[2, 3\]"):
         read_images(tmp_path / "b.h5")
+
+
+def _write_stein(path, n=5, drop=(), **columns):
+    """As ssl-legacysurvey's images_npix152_*.h5, with smaller images."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        "images": rng.normal(size=(n, 3, 10, 12)).astype(np.float32),
+        "ra": np.linspace(10, 20, n),
+        "dec": np.linspace(-5, 5, n),
+        "inds": np.arange(100, 100 + n),
+        "release": np.full(n, 9010),
+        "brickid": np.full(n, 330368, np.int32),
+        "objid": np.arange(n, dtype=np.int32),
+        "flux": rng.normal(size=(n, 3)),
+        "z_spec": np.full(n, -99.0),
+        "ebv": np.full(n, 0.03),
+        **columns,
+    }
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            if name not in drop:
+                file[name] = array
+    return arrays
+
+
+def test_images_of_stein_and_others(tmp_path):
+    arrays = _write_stein(tmp_path / "a.h5", n=300)
+    images = read_images(tmp_path / "a.h5")
+    np.testing.assert_array_equal(images.flux, arrays["images"])
+    np.testing.assert_array_equal(images.ra, arrays["ra"])
+    np.testing.assert_array_equal(images.dec, arrays["dec"])
+    assert not images.mask.any()
+    assert images.kind == "flux"
+    assert set(images.pixel_scale) == {0.262}
+    assert read_images(tmp_path / "a.h5", size=8).flux.shape == (300, 3, 8, 8)
+    assert modality_of(tmp_path / "a.h5") == "image"
+    with pytest.raises(ValueError, match="holds images and no spectra; read it with read_images"):
+        read_spectra(tmp_path / "a.h5")
+
+
+def test_ids_of_stein_are_desi_targetids(tmp_path, shared):
+    """The parts of a real TARGETID, as its bits are published, make it again."""
+    with h5py.File(shared / "data" / "real" / "spectra_desi.h5") as file:
+        real = [int(group.attrs["targetid"]) for group in file.values()]
+    real = [targetid for targetid in real if 2**52 < targetid < 2**58]  # no sky, no mocks
+    assert real
+    bits = [f"{targetid:064b}" for targetid in real]
+    parts = {
+        "release": [int(b[6:22], 2) for b in bits],
+        "brickid": [int(b[22:42], 2) for b in bits],
+        "objid": [int(b[42:], 2) for b in bits],
+    }
+    assert set(parts["release"]) <= {8000, 8001, 8888, 9010, 9011}  # 8888: secondary targets
+    _write_stein(tmp_path / "a.h5", len(real), **{k: np.array(v) for k, v in parts.items()})
+    assert read_images(tmp_path / "a.h5").ids.tolist() == [str(targetid) for targetid in real]
+    _write_stein(tmp_path / "b.h5", 2, drop=("objid",))
+    assert read_images(tmp_path / "b.h5").ids.tolist() == ["100", "101"]
+
+
+def test_bad_rows_of_stein_are_set_aside(tmp_path):
+    images = np.random.default_rng(1).normal(size=(270, 3, 4, 4)).astype(np.float32)
+    images[3] = np.nan
+    images[260] = 0  # outside the survey
+    images[5, 1, 2, 2] = 0
+    _write_stein(tmp_path / "a.h5", 270, images=images)
+    rejects = Rejects()
+    read = read_images(tmp_path / "a.h5", rejects=rejects)
+    assert [reject.row for reject in rejects] == [3, 260]
+    assert "more than half" in next(iter(rejects)).reason
+    np.testing.assert_array_equal(read.flux, np.delete(images, [3, 260], axis=0))
+    assert np.argwhere(read.mask).tolist() == [[4, 1, 2, 2]]
+
+
+@pytest.mark.parametrize("change", [{"ra": np.zeros(4)}, {"drop": ("dec",)}])
+def test_uneven_rows_of_stein_say_so(tmp_path, change):
+    _write_stein(tmp_path / "a.h5", **change)
+    with pytest.raises(ValueError, match="expected as many of images as of ra and dec"):
+        read_images(tmp_path / "a.h5")
 
 
 def _write_groups(path):

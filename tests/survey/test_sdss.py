@@ -7,7 +7,9 @@ from appulse.survey.rejects import Rejects
 from appulse.units import desi_grid
 
 
-def _write(path, *, n=3840, bestobjid="1237650795683184714", spoil=None, drop=(), second=True):
+def _write(
+    path, *, n=3840, bestobjid="1237650795683184714", spoil=None, drop=(), second=True, header=None
+):
     """As idlspec2d's spec-PLATE-MJD-FIBER.fits."""
     loglam = np.float32(3.58 + 1e-4 * np.arange(n))
     wavelength = 10.0 ** (3.58 + 1e-4 * np.arange(n))
@@ -41,6 +43,7 @@ def _write(path, *, n=3840, bestobjid="1237650795683184714", spoil=None, drop=()
         name="SPECOBJ",
     )
     primary = fits.PrimaryHDU(header=fits.Header({"PLUG_RA": 146.5, "PLUG_DEC": -0.25}))
+    primary.header.update(header or {})
     fits.HDUList([primary, coadd] + [specobj] * second).writeto(path, overwrite=True)
 
 
@@ -58,6 +61,17 @@ def test_a_spectrum_lands_on_the_desi_grid(tmp_path):
     assert (excess * grid[near]).sum() / excess.sum() == pytest.approx(6725, abs=0.02)
     assert grid[~mask].min() == pytest.approx(3801.9, abs=1)
     assert grid[~mask].max() == pytest.approx(10 ** (3.58 + 0.3839), abs=1.2)
+
+
+@pytest.mark.parametrize(("header", "shift"), [({"VACUUM": True}, 0.0), ({"VACUUM": False}, 1.856)])
+def test_wavelengths_in_air_become_vacuum(tmp_path, header, shift):
+    """n - 1 of air at 6725 Å is 2.76e-4 (CRC Handbook)."""
+    _write(tmp_path / "spec-1.fits", header=header)
+    spectra, grid = read_spectra(tmp_path / "spec-1.fits"), desi_grid()
+    near = np.abs(grid - 6725) < 40
+    excess = spectra.flux[0, near].astype(float) - 10
+    centre = (excess * grid[near]).sum() / excess.sum()
+    assert centre == pytest.approx(6725 + shift, abs=0.02)
 
 
 def test_only_the_and_mask_counts_and_of_it_the_bits_that_spoil(tmp_path):

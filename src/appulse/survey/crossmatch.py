@@ -9,8 +9,11 @@ from astropy.coordinates import SkyCoord, search_around_sky
 from jaxtyping import Float, Int
 
 from .images import Images
+from .positions import Positions
 from .spectra import Spectra
 from .survey import Survey
+
+Placed = Images | Spectra | Positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +85,7 @@ def pair(
     Raises:
         ValueError: If rows have no coordinates, naming them.
     """
-    if by == "position":
-        i, j, separation = _near(images, spectra, radius)
-    else:
-        i, j = _same_id(images.ids, spectra.ids)
-        separation = np.full(len(i), np.nan)
+    i, j, separation = candidates(images, spectra, radius, by)
     of_image = np.bincount(i, minlength=len(images))
     of_spectrum = np.bincount(j, minlength=len(spectra))
     clear = (of_image[i] == 1) & (of_spectrum[j] == 1)
@@ -103,25 +102,40 @@ def pair(
     )
 
 
+def candidates(
+    a: Placed, b: Placed, radius: float = 1.0, by: Literal["position", "id"] = "position"
+) -> tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"], Float[np.ndarray, "P"]]:
+    """All pairs of a row of `a` and one of `b` that may be the same galaxy.
+
+    Returns:
+        Rows of `a`, rows of `b`, and the separation of each pair in arcsec, NaN by id.
+
+    Raises:
+        ValueError: By position, if rows have no coordinates, naming them.
+    """
+    if by == "position":
+        return _near(a, b, radius)
+    i, j = _same_id(a.ids, b.ids)
+    return i, j, np.full(len(i), np.nan)
+
+
 def _near(
-    images: Images, spectra: Spectra, radius: float
+    a: Placed, b: Placed, radius: float
 ) -> tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"], Float[np.ndarray, "P"]]:
     """All pairs of rows within `radius` arcsec, and their separations."""
     if not radius > 0:
         raise ValueError(f"radius is {radius}; expected arcsec above 0")
-    i, j, distance, _ = search_around_sky(
-        _positions(images, "images"), _positions(spectra, "spectra"), radius * units.arcsec
-    )
+    i, j, distance, _ = search_around_sky(_coordinates(a), _coordinates(b), radius * units.arcsec)
     order = np.lexsort((j, i))
     return i[order], j[order], distance.arcsec[order]
 
 
-def _positions(rows: Images | Spectra, what: str) -> SkyCoord:
+def _coordinates(rows: Placed) -> SkyCoord:
     missing = np.flatnonzero(~(np.isfinite(rows.ra) & np.isfinite(rows.dec)))
     if len(missing):
         raise ValueError(
-            f"{len(missing)} of {len(rows)} {what} have no ra, dec, first id "
-            f"{rows.ids[missing[0]]}; give coordinates or pair by id"
+            f"{len(missing)} of {len(rows)} {type(rows).__name__.lower()} have no ra, dec, "
+            f"first id {rows.ids[missing[0]]}; give coordinates or pair by id"
         )
     return SkyCoord(rows.ra, rows.dec, unit="deg")
 

@@ -1,8 +1,9 @@
-"""HDF5 files: the AstroCLIP release, and one group per spectrum."""
+"""HDF5 files: the AstroCLIP release, the images of Stein et al., and one group per spectrum."""
 
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import numpy as np
@@ -12,17 +13,22 @@ from .bounded import hdf5_rows
 from .images import Images
 from .rejects import Rejects
 from .resample import to_grid
+from .rows import default_ids
 from .spectra import Spectra
 from .survey import Survey
 
 _CHUNK = 256  # rows in memory at once
+_OBJECT = ("release", "brickid", "objid")  # name an object of the Legacy Surveys
 _RELEASE = ("image", "spectrum", "redshift", "targetid")
 
 
-def is_release(path: Path) -> bool:
-    """Whether the file's first group looks like the AstroCLIP release's."""
+def contents_of(path: Path) -> Literal["release", "images", "spectra"]:
+    """What the file holds: pairs of the AstroCLIP release, images of Stein et al., or spectra."""
     with h5py.File(path) as file:
-        return any(isinstance(group, h5py.Group) and "image" in group for group in file.values())
+        if isinstance(file.get("images"), h5py.Dataset):
+            return "images"
+        groups = (group for group in file.values() if isinstance(group, h5py.Group))
+        return "release" if any("image" in group for group in groups) else "spectra"
 
 
 def read_release(path: Path, rejects: Rejects) -> Iterator[Survey]:
@@ -63,6 +69,45 @@ def _release_part(chunk: dict[str, np.ndarray], first: int, rows: Int[np.ndarray
         Spectra.from_arrays(arrays["spectrum"][:, :, 0], ids=ids),
         {"redshift": arrays["redshift"].astype(np.float64)},
     )
+
+
+def read_stein(path: Path, rejects: Rejects) -> Iterator[Images]:
+    """Cutouts of ssl-legacysurvey (Stein et al. 2021), in chunks of rows.
+
+    `images` (N, 3, y, x) holds g, r, z in nanomaggies, 0 where the survey has no data; `ra` and
+    `dec` the positions. Ids are DESI's TARGETID, of which `release`, `brickid` and `objid` are
+    parts (desitarget, targetmask.yaml), or `inds` in a file without them.
+    """
+    with h5py.File(path) as file:
+        n = _stein_rows(file)
+        ids = _stein_ids(file, n)
+        ra, dec = (hdf5_rows(file[key], slice(0, n)).astype(np.float64) for key in ("ra", "dec"))
+
+        def build(rows: Int[np.ndarray, "N"]) -> Images:
+            flux = hdf5_rows(file["images"], slice(int(rows[0]), int(rows[-1]) + 1))
+            return Images.from_arrays(
+                flux, mask=flux == 0, ids=ids[rows], ra=ra[rows], dec=dec[rows]
+            )
+
+        for start in range(0, n, _CHUNK):
+            yield from rejects.salvage(path, np.arange(start, min(start + _CHUNK, n)), build)
+
+
+def _stein_rows(file: h5py.File) -> int:
+    lengths = {key: len(file[key]) for key in ("images", "ra", "dec") if key in file}
+    if len(lengths) < 3 or len(set(lengths.values())) != 1:
+        raise ValueError(f"rows are {lengths}; expected as many of images as of ra and dec")
+    return lengths["images"]
+
+
+def _stein_ids(file: h5py.File, n: int) -> np.ndarray:
+    def integers(key: str) -> Int[np.ndarray, "N"]:
+        return hdf5_rows(file[key], slice(0, n)).astype(np.int64)
+
+    if all(key in file for key in _OBJECT):
+        release, brick, number = map(integers, _OBJECT)
+        return (release << 42 | brick << 22 | number).astype(str)
+    return integers("inds").astype(str) if "inds" in file else default_ids(n)
 
 
 def read_groups(

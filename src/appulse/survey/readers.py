@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
+from astropy.io.fits import HDUList
 from jaxtyping import Float
 
 from ..files import Paths, expand_paths
 from ..units import PIXEL_SCALE
-from . import desi, hdf5, legacy, sdss
+from . import desi, hdf5, legacy, sdss, spectral_tables
 from .bounded import open_fits
 from .images import Images
+from .kind import kind_of
 from .rejects import Reject, Rejects
 from .resample import fit, to_grid
 from .spectra import Spectra
@@ -19,15 +21,12 @@ from .survey import Survey
 
 Part = TypeVar("Part", Images, Spectra, Survey)
 
-_MAGIC = {
-    b"SIMPLE  =": "FITS",
-    b"\x1f\x8b": "FITS",
-    b"\x89HDF": "HDF5",
-    b"PK\x03\x04": "npz",
-    b"\xff\xd8\xff": "picture",
-    b"\x89PNG": "picture",
-}
 _SPECTRUM_HDUS = {"FIBERMAP", "COADD"}  # of DESI and of SDSS
+_HDF5_MODALITY: dict[str, Literal["image", "spectrum", "both"]] = {
+    "release": "both",
+    "images": "image",
+    "spectra": "spectrum",
+}
 
 
 def read_images(
@@ -37,7 +36,9 @@ def read_images(
     pixel_scale: float = PIXEL_SCALE,
     rejects: Rejects | None = None,
 ) -> Images:
-    """Images from Legacy Surveys FITS cutouts, viewer JPEG or PNG, or the AstroCLIP release.
+    """Images from Legacy Surveys FITS cutouts, viewer JPEG or PNG, or HDF5.
+
+    HDF5 files are those of the AstroCLIP release or of ssl-legacysurvey (Stein et al. 2021).
 
     Args:
         paths: A file, a pattern such as "cutouts/*.fits", or several of them.
@@ -60,7 +61,10 @@ def read_spectra(
     grid: Float[np.ndarray, "M"] | None = None,
     rejects: Rejects | None = None,
 ) -> Spectra:
-    """Spectra from DESI coadds, SDSS spec files, HDF5 or npz tables, on one wavelength grid.
+    """Spectra from DESI coadds, SDSS spec files and tables, on one wavelength grid.
+
+    Tables are HDF5, npz, Parquet, ECSV or FITS; `appulse.survey.spectral_tables` says which
+    columns and units they have.
 
     Args:
         paths: A file, a pattern such as "spectra/*.fits", or several of them.
@@ -94,11 +98,13 @@ def iter_images(
     """As `read_images`, but one file, or one part of a large file, after another."""
 
     def read(path: Path, rejects: Rejects) -> Iterator[Images]:
-        match _kind(path):
+        match kind_of(path):
             case "FITS":
                 yield from legacy.read_cutout(path, rejects)
             case "picture":
                 yield from legacy.read_picture(path, rejects, pixel_scale)
+            case "HDF5" if hdf5.contents_of(path) == "images":
+                yield from hdf5.read_stein(path, rejects)
             case "HDF5":
                 yield from (survey.images for survey in hdf5.read_release(path, rejects))
             case kind:
@@ -114,21 +120,42 @@ def iter_spectra(
     """As `read_spectra`, but one file, or one part of a large file, after another."""
 
     def read(path: Path, rejects: Rejects) -> Iterator[Spectra]:
-        match _kind(path):
+        match kind_of(path):
             case "FITS":
                 with open_fits(path) as hdus:
-                    reader = desi.read_coadd if "FIBERMAP" in hdus else sdss.read_spec
-                    yield from reader(hdus, path, rejects, grid)
+                    yield from _fits_reader(hdus)(hdus, path, rejects, grid)
             case "npz":
                 yield from sdss.read_table(path, rejects, grid)
-            case "HDF5" if hdf5.is_release(path):
-                yield from (to_grid(s.spectra, grid) for s in hdf5.read_release(path, rejects))
+            case "Parquet":
+                yield from spectral_tables.read_parquet(path, rejects, grid)
+            case "ECSV":
+                yield from spectral_tables.read_ecsv(path, rejects, grid)
             case "HDF5":
-                yield from hdf5.read_groups(path, rejects, grid)
+                yield from _hdf5_spectra(path, rejects, grid)
             case kind:
                 raise ValueError(f"{kind} files hold no spectra that appulse reads")
 
     yield from _each(paths, rejects, read)
+
+
+def _fits_reader(hdus: HDUList) -> Callable[..., Iterator[Spectra]]:
+    if "FIBERMAP" in hdus:
+        return desi.read_coadd
+    if any(map(spectral_tables.is_spectrum, hdus)):
+        return spectral_tables.read_fits
+    return sdss.read_spec
+
+
+def _hdf5_spectra(
+    path: Path, rejects: Rejects, grid: Float[np.ndarray, "M"] | None
+) -> Iterator[Spectra]:
+    match hdf5.contents_of(path):
+        case "release":
+            yield from (to_grid(s.spectra, grid) for s in hdf5.read_release(path, rejects))
+        case "spectra":
+            yield from hdf5.read_groups(path, rejects, grid)
+        case _:
+            raise ValueError("file holds images and no spectra; read it with read_images")
 
 
 def iter_surveys(paths: Paths, rejects: Rejects) -> Iterator[Survey]:
@@ -154,16 +181,21 @@ def modality_of(paths: Paths) -> Literal["image", "spectrum"]:
 
 
 def _modality(path: Path) -> Literal["image", "spectrum", "both"]:
-    match _kind(path):
+    match kind_of(path):
         case "picture":
             return "image"
-        case "npz":
+        case "npz" | "Parquet" | "ECSV":
             return "spectrum"
         case "HDF5":
-            return "both" if hdf5.is_release(path) else "spectrum"
+            return _HDF5_MODALITY[hdf5.contents_of(path)]
         case _:
             with open_fits(path) as hdus:
-                return "spectrum" if _SPECTRUM_HDUS & {hdu.name for hdu in hdus} else "image"
+                return "spectrum" if _holds_spectra(hdus) else "image"
+
+
+def _holds_spectra(hdus: HDUList) -> bool:
+    named = _SPECTRUM_HDUS & {hdu.name for hdu in hdus}
+    return bool(named) or any(map(spectral_tables.is_spectrum, hdus))
 
 
 def _each(
@@ -172,12 +204,3 @@ def _each(
     for path in expand_paths(paths):
         with rejects.guard(path):
             yield from read(path, rejects)
-
-
-def _kind(path: Path) -> str:
-    with path.open("rb") as handle:
-        start = handle.read(16)
-    for magic, kind in _MAGIC.items():
-        if start.startswith(magic):
-            return kind
-    raise ValueError(f"file begins with {start!r}; expected FITS, HDF5, npz, JPEG or PNG")

@@ -6,7 +6,7 @@ disk; in memory it is NaN, "", -1 or False in columns of floats, strings, intege
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,12 @@ def new_fields(survey: Survey, schema: pa.Schema) -> list[pa.Field]:
     if taken:
         raise ValueError(f"columns {taken} are the store's own names; rename or drop them")
     names = [name for name in survey.columns if name not in schema.names]
-    return [_field(name, _arrow_type(name, survey.columns[name].dtype)) for name in names]
+    return [column_field(name, survey.columns[name], UNITS) for name in names]
+
+
+def column_field(name: str, values: Shaped[np.ndarray, "B"], units: Mapping[str, str]) -> pa.Field:
+    """The field of a column of floats, integers, strings or booleans."""
+    return _field(name, _arrow_type(name, values.dtype), units)
 
 
 def position(survey: Survey) -> tuple[Float[np.ndarray, "B"], Float[np.ndarray, "B"]]:
@@ -124,7 +129,7 @@ def encode(survey: Survey, schema: pa.Schema) -> pa.RecordBatch:
         arrays["wavelength"] = _lists(spectra.wavelength)
     for field in schema:
         if field.name not in arrays:
-            arrays[field.name] = _column(survey, field)
+            arrays[field.name] = encode_column(survey.columns.get(field.name), field, len(survey))
     return pa.RecordBatch.from_arrays([arrays[name] for name in schema.names], schema=schema)
 
 
@@ -200,8 +205,8 @@ def split_of(schema: pa.Schema) -> Split:
     return Split.from_json(schema.metadata[b"split"].decode())
 
 
-def _field(name: str, kind: pa.DataType) -> pa.Field:
-    return pa.field(name, kind, metadata={"unit": UNITS[name]} if name in UNITS else None)
+def _field(name: str, kind: pa.DataType, units: Mapping[str, str] = UNITS) -> pa.Field:
+    return pa.field(name, kind, metadata={"unit": units[name]} if name in units else None)
 
 
 def _arrow_type(name: str, dtype: np.dtype) -> pa.DataType:
@@ -240,10 +245,10 @@ def _require_fit(survey: Survey, schema: pa.Schema) -> None:
         raise ValueError("the store's spectra are on the DESI grid; rebin these to it first")
 
 
-def _column(survey: Survey, field: pa.Field) -> pa.Array:
-    values = survey.columns.get(field.name)
+def encode_column(values: Shaped[np.ndarray, "B"] | None, field: pa.Field, rows: int) -> pa.Array:
+    """A column as it is on disk: nulls for NaN, "" and a column that is not there."""
     if values is None:
-        return pa.nulls(len(survey), field.type)
+        return pa.nulls(rows, field.type)
     text = values.dtype.kind == "U"
     try:
         if text != pa.types.is_string(field.type):

@@ -8,6 +8,7 @@ import numpy as np
 from astropy.io.fits import FITS_rec, HDUList
 from jaxtyping import Bool, Float, Int
 
+from .air import is_air, to_vacuum
 from .bounded import npz_arrays
 from .rejects import Rejects
 from .resample import to_grid
@@ -24,15 +25,17 @@ def read_spec(
 ) -> Iterator[Spectra]:
     """The one spectrum of a spec-PLATE-MJD-FIBER.fits, rebinned to `grid` (DESI's if left out).
 
-    Its id is BESTOBJID, the photometric object, or PLATE-MJD-FIBER where there is none.
+    Its id is BESTOBJID, the photometric object, or PLATE-MJD-FIBER where there is none. If a
+    header says that wavelengths are in air, they are converted to vacuum.
     """
     with rejects.guard(path, 0):
         coadd = _coadd(hdus)
         flagged = coadd["and_mask"] if "AND_MASK" in _upper(coadd) else np.zeros(len(coadd), int)
         identity, ra, dec = _object(hdus)
+        wavelength = 10 ** _straightened(np.asarray(coadd["loglam"], np.float64))
         spectra = Spectra.from_arrays(
             coadd["flux"][None],
-            wavelength=10 ** _straightened(np.asarray(coadd["loglam"], np.float64)),
+            wavelength=to_vacuum(wavelength) if _in_air(hdus) else wavelength,
             ivar=coadd["ivar"][None],
             mask=_spoilt(flagged)[None],
             ids=[identity or path.name.split(".")[0].removeprefix("spec-")],
@@ -40,6 +43,10 @@ def read_spec(
             dec=dec,
         )
         yield to_grid(spectra, grid)
+
+
+def _in_air(hdus: HDUList) -> bool:
+    return any(is_air(hdu.header) for hdu in hdus[:2])
 
 
 def _coadd(hdus: HDUList) -> FITS_rec:

@@ -93,6 +93,22 @@ class Spectra:
         mostly_masked(spectra.ids, spectra.mask, "spectrum")
         return spectra
 
+    @classmethod
+    def from_specutils(
+        cls, spectrum: Any, *, ids: Any = None, ra: Any = np.nan, dec: Any = np.nan
+    ) -> "Spectra":
+        """Spectra from a `specutils.Spectrum`, one or several on one axis, in any units.
+
+        Wavelengths are taken as observed, and as in vacuum unless `meta` or its `header` says
+        air (see `appulse.survey.air.is_air`); frequencies become wavelengths.
+
+        Raises:
+            ValueError: On units that are no spectral axis or flux density, and as `from_arrays`.
+        """
+        from .quantities import from_spectrum
+
+        return cls.from_arrays(**from_spectrum(spectrum), ids=ids, ra=ra, dec=dec)
+
     def __len__(self) -> int:
         return len(self.flux)
 

@@ -1,7 +1,7 @@
 """A survey on disk: `SurveyStore`, one Lance dataset."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -20,7 +20,7 @@ from .batches import BatchOrder, loader
 from .duplicates import Duplicate
 from .parts import PARTS, Split
 from .rows import as_index
-from .store_append import append
+from .store_append import add_columns, append
 from .survey import Survey
 
 
@@ -106,6 +106,16 @@ class SurveyStore:
         self.duplicates = []
         append(self._dataset, surveys, self.duplicates)
         return self.duplicates
+
+    def add_columns(
+        self, columns: Mapping[str, Shaped[np.ndarray, "N"]], units: Mapping[str, str]
+    ) -> None:
+        """Adds columns with one value for each row, NaN or "" where unknown, in one commit.
+
+        Raises:
+            ValueError: On names that are there already, or other lengths than the store's.
+        """
+        add_columns(self._dataset, columns, units)
 
     def __len__(self) -> int:
         return self._dataset.count_rows()

@@ -1,12 +1,15 @@
-"""Adding rows to a store: in pieces, without duplicates, some thousands to a commit."""
+"""Adding to a store: rows in pieces, without duplicates; columns in one commit."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import lance
+import numpy as np
 import pyarrow as pa
+from jaxtyping import Shaped
 
 from . import records
 from .duplicates import Duplicate, Sightings
+from .rows import require_rows
 from .survey import Survey
 
 COMMIT_ROWS = 4096  # what a killed job can lose
@@ -78,3 +81,19 @@ def _commit(
     if failures:
         raise failures[0]
     return piece
+
+
+def add_columns(
+    dataset: lance.LanceDataset,
+    columns: Mapping[str, Shaped[np.ndarray, "B"]],
+    units: Mapping[str, str],
+) -> None:
+    """Adds columns to the dataset, which moves to the new version."""
+    there = sorted({*dataset.schema.names, *records.OWN_COLUMNS} & set(columns))
+    if there:
+        raise ValueError(f"the store has {', '.join(there)} already; leave them out (--columns)")
+    rows = dataset.count_rows()
+    require_rows(rows, **columns)
+    fields = [records.column_field(name, values, units) for name, values in columns.items()]
+    arrays = [records.encode_column(columns[field.name], field, rows) for field in fields]
+    dataset.add_columns(pa.Table.from_arrays(arrays, schema=pa.schema(fields)).to_reader())

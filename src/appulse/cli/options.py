@@ -1,0 +1,32 @@
+"""What several commands share: options, and printing results."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+Files = Annotated[list[Path], Parameter(consume_multiple=True, negative="")]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(help="Where tensors run.")]
+RecipeName = Annotated[
+    Literal["tiny", "small", "paper"],
+    Parameter(help="Sizes and schedules: minutes on a CPU, hours on a GPU, or AstroCLIP's."),
+]
+PixelScale = Annotated[
+    float, Parameter(help="Arcsec per pixel of JPEG and PNG; FITS files know theirs.")
+]
+RejectsTable = Annotated[
+    Path | None,
+    Parameter(help="Table (.csv or .parquet) of rows that could not be read, and why."),
+]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
+
+
+def show(rows: Any, as_json: bool) -> None:
+    """Rows or a summary, for people or for programs."""
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    from rich import print as pretty
+
+    pretty(rows)

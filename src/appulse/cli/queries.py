@@ -1,0 +1,109 @@
+"""Commands that ask a finished model: convert, embed, index, search."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from .options import Device, Json, PixelScale, RejectsTable, show
+
+
+def convert(checkpoint: str, out: Path) -> None:
+    """Turn published weights into safetensors, JSON and a model card, safely.
+
+    Parameters
+    ----------
+    checkpoint
+        astroclip.ckpt, specformer.ckpt or a DINOv2 teacher; or a hub id: polymathic-ai/astroclip.
+    out
+        Folder to write; every command takes it as --model.
+    """
+    from .. import queries
+
+    queries.convert(checkpoint, out)
+    print(out)
+
+
+def embed(
+    files: Annotated[list[Path] | None, Parameter(negative="")] = None,
+    *,
+    model: str,
+    out: Path,
+    survey: Path | None = None,
+    pixel_scale: PixelScale = 0.262,
+    rejects: RejectsTable = None,
+    device: Device = "auto",
+) -> None:
+    """Embed files of images or spectra, or the held-out parts of a survey.
+
+    Parameters
+    ----------
+    files
+        All images or all spectra; kinds are known by content.
+    model
+        Run folder, published checkpoint or hub id.
+    out
+        .parquet, .fits or .npy (with .json) for files; folder for a survey.
+    survey
+        Survey store to embed instead of files.
+    """
+    from .. import pipeline, queries
+
+    if (survey is None) == (not files):
+        raise ValueError("give files to embed, or --survey; one of them")
+    if survey is not None:
+        pipeline.embed(survey, model, out, device=device)
+    else:
+        queries.embed_files(
+            files or [], model, out, pixel_scale=pixel_scale, rejects=rejects, device=device
+        )
+    print(out)
+
+
+def index(embeddings: list[Path], *, out: Path) -> None:
+    """Make an index for searching from embeddings of one model.
+
+    Parameters
+    ----------
+    embeddings
+        Parquet files that `appulse embed` wrote, of images, spectra or both.
+    out
+        Index to write, a Lance dataset.
+    """
+    from .. import queries
+
+    print(f"{queries.index(embeddings, out)} rows in {out}")
+
+
+def search(
+    files: list[Path],
+    *,
+    model: str,
+    index: Path,
+    k: int = 10,
+    where: str | None = None,
+    pixel_scale: PixelScale = 0.262,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Find the most similar galaxies of an index for each image or spectrum.
+
+    Parameters
+    ----------
+    files
+        Images or spectra to ask for.
+    model
+        The model that made the index: run folder, published checkpoint or hub id.
+    index
+        Index of `appulse index` or `appulse embed --survey`.
+    k
+        Neighbours for each.
+    where
+        SQL condition, e.g. "modality = 'spectrum' and redshift < 0.3".
+    """
+    from .. import queries
+
+    found = queries.search(
+        files, model, index, k=k, where=where, pixel_scale=pixel_scale, device=device
+    )
+    show(found, as_json)

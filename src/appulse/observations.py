@@ -1,0 +1,91 @@
+"""Real galaxies, one function per stage: fetch files, pair them into a store, label it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from .files import Paths
+from .progress import track
+from .survey import crossmatch, labels
+from .survey.cutouts import VIEWER, CutoutService
+from .survey.download import Downloader
+from .survey.fetch import fetch_files, read_targets
+from .survey.readers import read_images, read_spectra
+from .survey.rejects import Rejects
+from .survey.services import Service
+from .survey.sparcl import API, SpectrumService
+from .survey.store import SurveyStore
+from .units import PIXEL_SCALE
+
+
+def fetch(
+    coordinates: Path,
+    out: Path,
+    *,
+    images: bool = True,
+    spectra: bool = True,
+    layer: str = "ls-dr10",
+    size: int = 152,
+    radius: float = 1.0,
+    rate: float = 1.0,
+    cutout_url: str = VIEWER,
+    spectrum_url: str = API,
+    rejects: Path | None = None,
+) -> dict[str, Any]:
+    """Fetches cutouts and spectra at positions into a folder; what is there is kept.
+
+    Returns how many files of each kind were fetched, were there or failed, and the rejects.
+    """
+    bad, downloader = Rejects(), Downloader(rate)
+    services: list[Service] = [CutoutService(cutout_url, layer, size)] if images else []
+    services += [SpectrumService(spectrum_url, radius)] if spectra else []
+    report: dict[str, Any] = {}
+    try:
+        targets = read_targets(coordinates, bad)
+        for service in services:
+            outcomes = ([o] for o in fetch_files(service, targets, out, downloader, bad))
+            tracked = track(outcomes, f"fetch {service.folder}", len(targets))
+            report[service.folder] = dict(Counter(outcome for (outcome,) in tracked))
+    finally:
+        bad.write(rejects or out / "rejects.csv")
+    return {**report, "rejected": [reject._asdict() for reject in bad]}
+
+
+def pair(
+    images: Paths,
+    spectra: Paths,
+    out: Path,
+    *,
+    radius: float = 1.0,
+    by: Literal["position", "id"] = "position",
+    size: int = 152,
+    pixel_scale: float = PIXEL_SCALE,
+    rejects: Path | None = None,
+) -> dict[str, Any]:
+    """Pairs image files with spectrum files into a store; returns who was left out and why."""
+    bad = Rejects()
+    pictures = read_images(images, size=size, pixel_scale=pixel_scale, rejects=bad)
+    pairing = crossmatch.pair(pictures, read_spectra(spectra, rejects=bad), radius, by)
+    if rejects:
+        bad.write(rejects)
+    store = SurveyStore.create(out, [pairing.survey()])
+    return {
+        "pairs": len(store),
+        **pairing.left_out(),
+        "duplicates": [duplicate.targetid for duplicate in store.duplicates],
+        "rejected": [reject._asdict() for reject in bad],
+    }
+
+
+def label(
+    survey: Path,
+    table: Path,
+    *,
+    by: Literal["id", "position"] = "id",
+    radius: float = 1.0,
+    columns: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Adds a catalogue's labels to a store; returns which galaxies went without, and why."""
+    store = SurveyStore.open(survey)
+    return labels.attach(store, labels.read_labels(table), by=by, radius=radius, columns=columns)

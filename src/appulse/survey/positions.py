@@ -1,0 +1,73 @@
+"""Names and places of galaxies."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from .rows import as_index, require_rows
+
+ID_NAMES = ("targetid", "id", "object_id", "iauname", "name")
+RA_NAMES = ("target_ra", "ra")
+DEC_NAMES = ("target_dec", "dec")
+
+
+@dataclass(frozen=True, eq=False)
+class Positions:
+    """Galaxies by name and place on the sky, one a row.
+
+    Attributes:
+        ids: Names, "" where there is none.
+        ra, dec: ICRS degrees, NaN where unknown.
+    """
+
+    ids: np.ndarray
+    ra: Float[np.ndarray, "B"]
+    dec: Float[np.ndarray, "B"]
+
+    def __post_init__(self) -> None:
+        require_rows(len(self.ids), ids=self.ids, ra=self.ra, dec=self.dec)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, rows: Any) -> "Positions":
+        """The rows named by a slice, an index or an array."""
+        index = as_index(rows, len(self))
+        return Positions(self.ids[index], self.ra[index], self.dec[index])
+
+    @property
+    def known(self) -> Bool[np.ndarray, "B"]:
+        """Where on the sky a galaxy is known to be: ra in [0, 360), dec in [-90, 90]."""
+        return (self.ra >= 0) & (self.ra < 360) & (np.abs(self.dec) <= 90)
+
+
+def position_columns(names: Sequence[str]) -> list[str]:
+    """Those of a table's columns that name and place its rows; case does not matter."""
+    found = (find(names, wanted) for wanted in (ID_NAMES, RA_NAMES, DEC_NAMES))
+    return [name for name in found if name is not None]
+
+
+def positions_of(columns: dict[str, Any]) -> Positions:
+    """Names and places from a table's columns."""
+    rows = len(next(iter(columns.values())))
+    id_name, *places = (find(list(columns), n) for n in (ID_NAMES, RA_NAMES, DEC_NAMES))
+    ids = np.full(rows, "") if id_name is None else _names(columns[id_name])
+    ra, dec = (np.full(rows, np.nan) if p is None else columns[p].astype(float) for p in places)
+    return Positions(ids, ra, dec)
+
+
+def _names(values: np.ndarray) -> np.ndarray:
+    """Ids as text; missing ones, and DESI's -1 for fibres on nothing, as ""."""
+    if values.dtype.kind == "f":  # integers, some of which are missing
+        return np.array(["" if np.isnan(v) else str(int(v)) for v in values], dtype=np.str_)
+    text = values.astype(str)
+    return np.where(text == "-1", "", text) if values.dtype.kind == "i" else text
+
+
+def find(names: Sequence[str], wanted: Sequence[str]) -> str | None:
+    """The first of the wanted names, whatever its case; None if there is none of them."""
+    there = {name.lower(): name for name in names}
+    return next((there[name.lower()] for name in wanted if name.lower() in there), None)

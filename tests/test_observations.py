@@ -1,0 +1,44 @@
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from appulse import observations
+from appulse.survey.store import SurveyStore
+
+
+def test_files_are_paired_and_the_rest_is_accounted_for(tmp_path, files):
+    names = [*files.cutouts, files.folder / "beside-05.fits", files.broken]
+    report = observations.pair(
+        names, files.coadd, tmp_path / "s.lance", size=64, rejects=tmp_path / "rejects.parquet"
+    )
+    assert report.pop("rejected")[0]["file"] == str(files.broken)
+    assert report == {
+        "pairs": 7,
+        "unmatched_images": ["galaxy-00", "galaxy-01"],
+        "unmatched_spectra": ["1010", "1011"],
+        "ambiguous_images": ["galaxy-05", "beside-05"],
+        "ambiguous_spectra": ["1005"],
+        "duplicates": [],
+    }
+    (reject,) = pq.read_table(tmp_path / "rejects.parquet").to_pylist()
+    assert "begins with b'hello'" in reject["reason"]
+    made = SurveyStore.open(tmp_path / "s.lance").read()
+    numbers = [2, 3, 4, 6, 7, 8, 9]
+    assert made.ids.tolist() == [str(1000 + i) for i in numbers]
+    assert made.columns["image_id"].tolist() == [f"galaxy-{i:02d}" for i in numbers]
+    np.testing.assert_array_equal(made.images.flux, files.galaxies.images.flux[numbers])
+    expected = files.galaxies.spectra.flux[numbers]
+    np.testing.assert_allclose(made.spectra.flux, expected, rtol=1e-6)
+
+
+def test_pairs_by_position_respect_the_radius_and_a_store_is_not_overwritten(tmp_path, files):
+    out = tmp_path / "s.lance"
+    beside = files.folder / "beside-05.fits"
+    assert observations.pair(beside, files.coadd, out, size=64, radius=0.35)["pairs"] == 1
+    with pytest.raises(ValueError, match="a survey store is at"):
+        observations.pair(beside, files.coadd, out, size=64)
+    with pytest.raises(ValueError, match="no pair among 1 images and 10 spectra"):
+        observations.pair(beside, files.coadd, tmp_path / "t.lance", size=64, radius=0.25)
+
+
+# --- training

@@ -1,0 +1,99 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from appulse import queries
+from appulse.align.load import load
+from appulse.search.embeddings import Embeddings
+from appulse.search.index import Index
+
+
+def test_files_are_embedded_like_arrays(run, files, tmp_path):
+    model = load(run.align)
+    image = queries.embed_files(
+        [files.broken, *files.cutouts], run.align, tmp_path / "images.parquet", device="cpu"
+    )
+    assert image.ids.tolist() == [path.stem for path in files.cutouts]
+    expected = model.embed_images(files.galaxies.images[:10], device="cpu")
+    np.testing.assert_allclose(image.vectors, expected, atol=2e-5)
+    np.testing.assert_allclose(image.columns["ra"], files.galaxies.images.ra[:10], atol=1e-6)
+    assert "hello" in (tmp_path / "images.rejects.csv").read_text()
+    spectrum = queries.embed_files(
+        str(files.folder / "coadd*.fits"), run.align, tmp_path / "spectra.parquet", device="cpu"
+    )
+    assert spectrum.ids.tolist() == [str(i) for i in range(1002, 1012)]
+    expected = model.embed_spectra(files.galaxies.spectra[2:], device="cpu")
+    np.testing.assert_allclose(spectrum.vectors, expected, atol=2e-5)
+    read = Embeddings.read(tmp_path / "spectra.parquet")
+    np.testing.assert_array_equal(read.vectors, spectrum.vectors)
+    redshift = spectrum.columns["spectrum_redshift"]
+    np.testing.assert_allclose(redshift, model.redshift(files.galaxies.spectra[2:]), atol=1e-6)
+
+
+def test_files_without_a_good_row_say_why(run, files, tmp_path):
+    header = fits.getheader(files.cutouts[0])
+    bad, out = tmp_path / "bad.fits", tmp_path / "bad.parquet"
+    fits.PrimaryHDU(np.full((3, 64, 64), np.nan), header).writeto(bad)
+    with pytest.raises(ValueError, match="nothing to embed"):
+        queries.embed_files(bad, run.align, out, device="cpu")
+    assert "more than half" in (tmp_path / "bad.rejects.csv").read_text()
+    assert not out.exists()
+
+
+def test_search_is_a_plain_cosine(run, files):
+    stored = [Embeddings.read(run.embeddings / f"test-{m}.parquet") for m in ("image", "spectrum")]
+    ids = np.concatenate([s.ids for s in stored])
+    vectors = np.concatenate([s.vectors for s in stored]).astype(np.float64)
+    asked = load(run.align).embed_images(files.galaxies.images[:3], device="cpu")
+    cosine = asked @ vectors.T / np.linalg.norm(vectors, axis=1)
+    index = run.embeddings / "test.lance"
+    found = queries.search(files.cutouts[:3], run.align, index, k=4, device="cpu")
+    names = ["galaxy-00", "galaxy-01", "galaxy-02"]
+    assert [f["query"] for f in found] == np.repeat(names, 4).tolist()
+    best = -np.sort(-cosine, axis=1)[:, :4]
+    np.testing.assert_allclose([f["cosine"] for f in found], best.ravel(), atol=1e-4)
+    for row, first in enumerate(found[::4]):
+        assert first["id"] == files.galaxies.ids[row]  # itself
+        assert first["cosine"] > 0.99
+    for f in found:
+        row = names.index(f["query"])
+        assert np.abs(cosine[row, ids == f["id"]] - f["cosine"]).min() < 1e-4
+
+
+def test_search_takes_conditions_and_either_modality(run, files):
+    index = run.embeddings / "test.lance"
+    where = "modality = 'image' and redshift < 0.15"
+    found = queries.search(files.coadd, run.align, index, k=3, where=where, device="cpu")
+    stored = Embeddings.read(run.embeddings / "test-image.parquet")
+    near = stored.columns["redshift"] < 0.15
+    query = load(run.align).embed_spectra(files.galaxies.spectra[2:], device="cpu")
+    cosine = query @ stored.vectors[near].T
+    best = -np.sort(-cosine, axis=1)[:, :3]
+    np.testing.assert_allclose([f["cosine"] for f in found], best.ravel(), atol=1e-4)
+    assert {f["id"] for f in found} <= set(stored.ids[near])
+    with pytest.raises(ValueError, match="begins with b'hello'"):
+        queries.search([files.cutouts[0], files.broken], run.align, index, device="cpu")
+
+
+def test_an_index_has_the_columns_that_all_files_share(run, files, tmp_path):
+    with pytest.warns(UserWarning, match="trained on simulated galaxies only"):
+        queries.embed_files(files.coadd, run.align, tmp_path / "mine.parquet", device="cpu")
+    paths = [run.embeddings / "test-image.parquet", tmp_path / "mine.parquet"]
+    n = queries.index(paths, tmp_path / "i.lance")
+    index = Index.open(tmp_path / "i.lance")
+    assert n == len(index) == len(Embeddings.read(paths[0])) + 10
+    query = Embeddings.read(paths[1])
+    assert index.search(query, 1, "modality = 'spectrum'").ids[:, 0].tolist() == query.ids.tolist()
+    with pytest.raises(ValueError, match=r"columns .*'ra', 'dec'\]"):
+        index.search(query, 1, "spectrum_redshift < 1")
+
+
+def test_models_do_not_mix_in_an_index(run, tmp_path):
+    path = run.embeddings / "test-image.parquet"
+    queries.index([path], tmp_path / "i.lance")
+    replace(Embeddings.read(path), model_hash="another").write(tmp_path / "other.parquet")
+    with pytest.raises(ValueError, match="expected one for all files"):
+        queries.index([tmp_path / "other.parquet", path], tmp_path / "i.lance")
+    assert Index.open(tmp_path / "i.lance").model_hash == load(run.align).hash()
