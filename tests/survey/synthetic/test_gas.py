@@ -34,9 +34,9 @@ def test_oxygen_doublet_stays_between_its_density_limits(lines):
 
 
 def test_halpha_gives_the_star_formation_rate_back(population, lines):
-    star_forming = ~population.quiescent & (population.log_ssfr > -10)
+    star_forming = ~population.quiescent & (population.log_ssfr_recent > -10)
     rate = lines["H alpha"] * 5.37e-42  # Kennicutt & Evans 2012 in linear form
-    ratio = rate / 10 ** (population.log_ssfr + population.log_mstar)
+    ratio = rate / 10 ** (population.log_ssfr_recent + population.log_mstar)
     assert np.median(ratio[star_forming]) == pytest.approx(1, abs=0.01)
     assert (ratio > 0.99).all()  # a nucleus only adds
 

@@ -20,7 +20,7 @@ from .threads import one_thread
 
 SOLAR_LUMINOSITY = 3.828e33  # erg/s, IAU 2015
 AB_ZERO = 3.631e-20  # erg/s/cm²/Hz
-TABLE_REDSHIFT = np.linspace(0.005, 0.61, 60)
+TABLE_REDSHIFT = np.concatenate([np.linspace(0.005, 0.61, 60), np.arange(0.63, 1.74, 0.02)])
 
 
 @cache

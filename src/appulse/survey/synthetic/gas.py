@@ -65,7 +65,7 @@ def draw_line_luminosities(
     n = len(galaxies.redshift)
     active = _draw_active(galaxies, rng)
     ratios = _draw_ratios(oxygen_abundance(galaxies.log_zsol, rng), active, rng)
-    halpha = 10 ** (galaxies.log_ssfr + galaxies.log_mstar + LOG_HALPHA_PER_SFR)
+    halpha = 10 ** (galaxies.log_ssfr_recent + galaxies.log_mstar + LOG_HALPHA_PER_SFR)
     nucleus = 10 ** (galaxies.log_mstar + 29.2 + 0.3 * rng.standard_normal(n))
     halpha = halpha + np.where(active, nucleus, 0)
     hbeta = halpha / LINES["H alpha"].ratio

@@ -82,7 +82,7 @@ def draw_morphology(galaxies: Population, rng: np.random.Generator) -> Morpholog
     kind = _draw_kind(galaxies, rng)
     r_eff = _draw_size(galaxies, rng)
     scale = r_eff / 1.678 * 1.15 * np.where(kind == EDGE_ON, 1.25, 1)
-    star_formation = np.clip((galaxies.log_ssfr + 11) / 1.2, 0, 1.2)
+    star_formation = np.clip((galaxies.log_ssfr_recent + 11) / 1.2, 0, 1.2)
     elliptical = kind == ELLIPTICAL
     return Morphology(
         kind=kind,

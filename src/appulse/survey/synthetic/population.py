@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from ...units import flux_to_magnitude
 from . import cosmology
 from .brightness import band_fluxes
-from .history import by_population, log_ssfr, mass_fractions, mean_age
+from .history import by_population, log_ssfr, log_ssfr_recent, mass_fractions, mean_age
 from .table import Table
 
 FAINT_LIMIT, BRIGHT_LIMIT = 19.5, 13.5  # AB magnitude in r
@@ -32,7 +32,8 @@ class Population(Table):
         log_mstar: log10 of the mass *formed*, M☉.
         quiescent: True for galaxies that stopped forming stars.
         mass_fraction: Of the mass formed, by age of stars, `history.SSP_AGE`.
-        log_ssfr: log10 of star formation over the last .1 Gyr per mass formed, 1/yr.
+        log_ssfr: log10 of star formation over the last 1 Gyr per mass formed, 1/yr.
+        log_ssfr_recent: The same over the last .1 Gyr.
         age: Mass-weighted, Gyr.
         log_zsol: [Z/H] of the stars, dex.
         a_v: Attenuation of starlight in V, mag.
@@ -45,6 +46,7 @@ class Population(Table):
     quiescent: Bool[np.ndarray, "B"]
     mass_fraction: Float[np.ndarray, "B A"]
     log_ssfr: Galaxies
+    log_ssfr_recent: Galaxies
     age: Galaxies
     log_zsol: Galaxies
     a_v: Galaxies
@@ -78,6 +80,7 @@ def _propose(n: int, rng: np.random.Generator) -> Population:
         quiescent=quiescent,
         mass_fraction=mass_fraction,
         log_ssfr=log_ssfr(history),
+        log_ssfr_recent=log_ssfr_recent(history),
         age=mean_age(mass_fraction),
         log_zsol=log_zsol,
         a_v=a_v,
