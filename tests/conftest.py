@@ -118,7 +118,7 @@ def model(recipe: Any, galaxies: Any) -> Any:
     dictionary = model.spectrum.dictionary
     noise = torch.randn(dictionary.templates.shape, generator=rng)
     dictionary.templates = unit_templates(noise)
-    dictionary.calibrate(galaxies.spectra, galaxies.columns["redshift"])
+    dictionary.calibrate(galaxies.spectra, galaxies.columns["redshift_true"])
     model.image.head.standardise(model.image.prepare(galaxies.images).features)
     model.spectrum.head.standardise(model.spectrum.prepare(galaxies.spectra).features)
     return model.eval()

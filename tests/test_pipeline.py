@@ -67,7 +67,7 @@ def test_a_simulation_goes_on_where_it_ended(tmp_path):
         one, other = parts.read(rows), whole.read(rows)
         np.testing.assert_array_equal(one.images.flux, other.images.flux)
         np.testing.assert_array_equal(one.spectra.flux, other.spectra.flux)
-        np.testing.assert_array_equal(one.columns["redshift"], other.columns["redshift"])
+        np.testing.assert_array_equal(one.columns["redshift_true"], other.columns["redshift_true"])
 
 
 def test_an_interrupted_simulation_goes_on(tmp_path, monkeypatch):
@@ -88,11 +88,11 @@ def test_a_simulation_killed_before_its_first_galaxy_goes_on(tmp_path, store):
 
 
 def test_another_universe_or_a_real_survey_is_refused(tmp_path, store, files):
-    with pytest.raises(ValueError, match=r"holds synthetic-3-000000599, not seed 4"):
+    with pytest.raises(ValueError, match=r"synthetic-3-000000599 is there, not seed 4"):
         pipeline.simulate(700, Path(store.path), seed=4, size=64)
     assert len(SurveyStore.open(store.path)) == 600
     pipeline.pair(files.cutouts, files.coadd, tmp_path / "real.lance", size=64)
-    with pytest.raises(ValueError, match="not seed 0; choose another folder"):
+    with pytest.raises(ValueError, match="not seed 0 of bgs; choose another folder"):
         pipeline.simulate(10, tmp_path / "real.lance", size=64)
 
 
@@ -231,7 +231,8 @@ def test_embeddings_are_those_of_the_galaxies_of_each_part(run, store):
             assert made.model_hash == model.hash()
             cosine = (made.vectors * expected).sum(axis=1)
             assert cosine.min() > 0.99  # bfloat16 where the processor has it
-            np.testing.assert_array_equal(made.columns["age"], survey.columns["age"])
+            column = "age_catalogue"
+            np.testing.assert_array_equal(made.columns[column], survey.columns[column])
 
 
 def test_interrupted_embedding_keeps_what_was_done(run, tmp_path, monkeypatch):
@@ -316,10 +317,10 @@ def test_search_is_a_plain_cosine(run, files):
 
 def test_search_takes_conditions_and_either_modality(run, files):
     index = run.embeddings / "test.lance"
-    where = "modality = 'image' and redshift < 0.15"
+    where = "modality = 'image' and redshift_catalogue < 0.15"
     found = pipeline.search(files.coadd, run.align, index, k=3, where=where, device="cpu")
     stored = Embeddings.read(run.embeddings / "test-image.parquet")
-    near = stored.columns["redshift"] < 0.15
+    near = stored.columns["redshift_catalogue"] < 0.15
     query = load(run.align).embed_spectra(files.galaxies.spectra[2:], device="cpu")
     cosine = query @ stored.vectors[near].T
     best = -np.sort(-cosine, axis=1)[:, :3]

@@ -16,7 +16,7 @@ from .cosmology import luminosity_distance
 from .dust import magnitudes_per_av
 from .gas import LINE_WAVELENGTH
 from .population import Population
-from .ssp import LOG_STEP, WAVELENGTH, stellar_grid
+from .ssp import LOG_STEP, OPTICAL, WAVELENGTH, stellar_grid
 from .table import Table
 
 INSTRUMENT_SIGMA = 0.8  # Å, DESI's line spread, nearly the same at all wavelengths
@@ -43,9 +43,13 @@ def draw_motions(log_mass: Galaxies, rng: np.random.Generator) -> Motions:
 
 
 def starlight(galaxies: Population, sigma: Galaxies) -> Float[Tensor, "B R"]:
-    """Spectra behind dust, broadened by `sigma` km/s; rest frame, L☉/Å per M☉ formed."""
-    light = stellar_grid().composite(galaxies.log_zsol, galaxies.mass_fraction)
-    opacity = torch.from_numpy(magnitudes_per_av(WAVELENGTH).astype(np.float32))
+    """Spectra behind dust, broadened by `sigma` km/s; rest frame, L☉/Å per M☉ formed.
+
+    On the whole of `ssp.WAVELENGTH`, or its optical part if no galaxy shows more.
+    """
+    pixels = OPTICAL if galaxies.redshift.max() < 0.6 else slice(None)
+    light = stellar_grid().composite(galaxies.log_zsol, galaxies.mass_fraction, pixels)
+    opacity = torch.from_numpy(magnitudes_per_av(WAVELENGTH[pixels]).astype(np.float32))
     a_v = torch.from_numpy(galaxies.a_v.astype(np.float32))[:, None]
     return broaden(light * torch.exp(-0.4 * np.log(10) * a_v * opacity), sigma)
 
@@ -63,7 +67,8 @@ def broaden(light: Float[Tensor, "B R"], sigma: Galaxies) -> Float[Tensor, "B R"
 
 def observe(light: Float[Tensor, "B R"], z: Galaxies, log_mass: Galaxies) -> Float[Tensor, "B L"]:
     """Redshifts rest-frame spectra of 1 M☉ to the DESI grid, 1e-17 erg/s/cm²/Å in total."""
-    position = np.log(desi_grid() / WAVELENGTH[0]) / LOG_STEP - np.log1p(z)[:, None] / LOG_STEP
+    first = WAVELENGTH[-light.shape[1]]  # of starlight; both end alike
+    position = (np.log(desi_grid() / first) - np.log1p(z)[:, None]) / LOG_STEP
     below = position.astype(np.int64)
     part = torch.from_numpy((position - below).astype(np.float32))
     index = torch.from_numpy(below)

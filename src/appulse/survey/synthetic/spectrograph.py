@@ -14,8 +14,12 @@ from torch import Tensor
 
 from ...units import DESI_PIXELS, desi_grid
 from .table import Table
+from .targets import BRIGHT_TIME
 
-SKY_NOISE = 0.50  # 1e-17 erg/s/cm²/Å per pixel at unit throughput and sky
+SKY_NOISE = 0.50  # 1e-17 erg/s/cm²/Å per pixel in 180 s at unit throughput and sky
+NOISE_SCATTER = 0.15  # in ln, from exposure to exposure
+GREY_ERROR, TILT_ERROR = 0.02, 0.02  # of the flux calibration, in level and in slope
+SKY_RESIDUAL = 0.018  # of the strength of sky lines
 # Telluric bands: Å, Å (σ), depth.
 TELLURIC = (
     (6875.0, 14.0, 0.25),
@@ -50,13 +54,14 @@ class Conditions(Table):
     residual: Float[np.ndarray, "B"]
 
 
-def draw_conditions(n: int, rng: np.random.Generator) -> Conditions:
-    """Conditions of `n` exposures; calibration is good to 2 % in level and in slope."""
+def draw_conditions(n: int, rng: np.random.Generator, seconds: float = BRIGHT_TIME) -> Conditions:
+    """Conditions of `n` exposures of so many effective seconds."""
+    longer = np.sqrt(seconds / BRIGHT_TIME)
     return Conditions(
-        noise=rng.lognormal(0, 0.15, n),
-        grey=rng.normal(0, 0.02, n),
-        tilt=rng.normal(0, 0.02, n),
-        residual=rng.normal(0, 0.018, n),
+        noise=rng.lognormal(0, NOISE_SCATTER, n) / longer,
+        grey=rng.normal(0, GREY_ERROR, n),
+        tilt=rng.normal(0, TILT_ERROR, n),
+        residual=rng.normal(0, SKY_RESIDUAL, n),
     )
 
 
