@@ -18,7 +18,7 @@ MASS_ERROR = 0.17  # dex
 AGE_ERROR = 0.13  # dex
 METALLICITY_ERROR = 0.12  # dex
 # dex where log sSFR > -10.5; per dex below, since little light then tells; at most
-SSFR_ERROR, SSFR_ERROR_SLOPE, SSFR_ERROR_LIMIT = 0.3, 0.45, 1.1
+SSFR_ERROR, SSFR_ERROR_SLOPE, SSFR_ERROR_LIMIT = 0.35, 0.55, 1.4
 
 VOLUNTEERS = 44  # per galaxy, median of Galaxy Zoo 2 (Willett et al. 2013)
 AGREEMENT = 12.0  # how alike volunteers see one galaxy: Dirichlet concentration; ours

@@ -12,6 +12,10 @@ from .population import Population
 LOG_HALPHA_PER_SFR = 41.27  # erg/s per M☉/yr (Kennicutt & Evans 2012, table 1)
 # E(B-V) of starlight is .44 of that of gas in starbursts (Calzetti et al. 2000); .75 is ad hoc.
 GAS_TO_STAR_DUST = 0.75 / 0.44
+# Chance of an active nucleus per dex of mass above 9.8, quiescent and star-forming; log10 of its
+# Hα luminosity in erg/s per M☉, and of N II/Hα, O III/Hβ, S II/Hα with scatter.
+ACTIVE, ACTIVE_HALPHA = (0.30, 0.08), 29.2
+ACTIVE_RATIOS = {"nitrogen2": (0.05, 0.12), "oxygen3": (0.45, 0.3), "sulfur2": (-0.05, 0.1)}
 SOLAR_OXYGEN = 8.69  # 12 + log(O/H), Asplund et al. 2009
 
 Galaxies = Float[np.ndarray, "B"]
@@ -66,7 +70,7 @@ def draw_line_luminosities(
     active = _draw_active(galaxies, rng)
     ratios = _draw_ratios(oxygen_abundance(galaxies.log_zsol, rng), active, rng)
     halpha = 10 ** (galaxies.log_ssfr_recent + galaxies.log_mstar + LOG_HALPHA_PER_SFR)
-    nucleus = 10 ** (galaxies.log_mstar + 29.2 + 0.3 * rng.standard_normal(n))
+    nucleus = 10 ** (galaxies.log_mstar + ACTIVE_HALPHA + 0.3 * rng.standard_normal(n))
     halpha = halpha + np.where(active, nucleus, 0)
     hbeta = halpha / LINES["H alpha"].ratio
     oxygen2, long = hbeta * 10**ratios.oxygen2, rng.uniform(0.55, 0.62, n)
@@ -114,7 +118,7 @@ def sulfur_ratio(oxygen: Galaxies) -> Galaxies:
 
 def _draw_active(galaxies: Population, rng: np.random.Generator) -> Bool[np.ndarray, "B"]:
     """Which galaxies have an active nucleus: more of the massive and the dead (ad hoc)."""
-    chance = np.where(galaxies.quiescent, 0.30, 0.08) * np.clip(galaxies.log_mstar - 9.8, 0, 1.3)
+    chance = np.where(galaxies.quiescent, *ACTIVE) * np.clip(galaxies.log_mstar - 9.8, 0, 1.3)
     return rng.random(len(chance)) < chance
 
 
@@ -128,9 +132,10 @@ def _draw_ratios(
     oxygen3 = oxygen_nitrogen_ratio(oxygen) + nitrogen2 + 0.12 * noise[1]
     oxygen2 = np.clip(oxygen2_ratio(oxygen) + 0.08 * noise[2], -1, 0.8)
     sulfur2 = np.clip(sulfur_ratio(oxygen) + 0.06 * noise[3], -1.4, -0.2)
+    nuclear = {name: rng.normal(*place, n) for name, place in ACTIVE_RATIOS.items()}
     return _Ratios(
-        nitrogen2=np.where(active, rng.normal(0.05, 0.12, n), nitrogen2),
-        oxygen3=np.where(active, rng.normal(0.45, 0.3, n), np.clip(oxygen3, -1, 0.85)),
-        sulfur2=np.where(active, rng.normal(-0.05, 0.1, n), sulfur2),
+        nitrogen2=np.where(active, nuclear["nitrogen2"], nitrogen2),
+        oxygen3=np.where(active, nuclear["oxygen3"], np.clip(oxygen3, -1, 0.85)),
+        sulfur2=np.where(active, nuclear["sulfur2"], sulfur2),
         oxygen2=oxygen2,
     )

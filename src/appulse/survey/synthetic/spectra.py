@@ -21,6 +21,8 @@ from .table import Table
 
 INSTRUMENT_SIGMA = 0.8  # Å, DESI's line spread, nearly the same at all wavelengths
 FLUX_SCALE = 1e17  # spectra are in 1e-17 erg/s/cm²/Å
+# Velocity dispersion of stars: log10 km/s at log M = 11 of mass formed, dex/dex, scatter in dex.
+DISPERSION, GAS_DISPERSION = (2.22, 0.28, 0.06), 0.55  # of gas over that of stars
 LINE_REACH = 48  # pixels on either side of a line's centre: 4.6 σ of the broadest
 
 Galaxies = Float[np.ndarray, "B"]
@@ -36,10 +38,11 @@ class Motions(Table):
 
 def draw_motions(log_mass: Galaxies, rng: np.random.Generator) -> Motions:
     """A Faber & Jackson (1976) relation with mass; gas moves at about half the dispersion."""
-    n = len(log_mass)
-    log_sigma = 2.22 + 0.28 * (log_mass - 11) + 0.06 * rng.standard_normal(n)
+    n, (at_pivot, slope, scatter) = len(log_mass), DISPERSION
+    log_sigma = at_pivot + slope * (log_mass - 11) + scatter * rng.standard_normal(n)
     stars = np.clip(10**log_sigma, 40, 380)
-    return Motions(stars=stars, gas=np.clip(0.55 * stars * rng.lognormal(0, 0.2, n), 40, 250))
+    gas = GAS_DISPERSION * stars * rng.lognormal(0, 0.2, n)
+    return Motions(stars=stars, gas=np.clip(gas, 40, 250))
 
 
 def starlight(galaxies: Population, sigma: Galaxies) -> Float[Tensor, "B R"]:

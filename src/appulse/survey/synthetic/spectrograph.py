@@ -1,7 +1,7 @@
 """Spectroscopic instrument: throughput, sky, noise and calibration in the manner of DESI.
 
 Numbers are ad hoc, tuned so that the signal-to-noise per pixel of a bright-survey exposure comes
-out near 1.4, 3.3 and 10 (5, 50, 95 %).
+out near 1.2, 2.7 and 7 (5, 50, 95 %).
 """
 
 from dataclasses import dataclass
