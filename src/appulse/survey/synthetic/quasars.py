@@ -125,9 +125,18 @@ def _forest(z: Quasars, rng: np.random.Generator) -> Spectra:
     scatter = np.exp(FOREST_SCATTER * clumps - FOREST_SCATTER**2 / 2)
     first, power = FOREST
     in_front = cloud < 1 + z[:, None]
-    depth = np.where(in_front, first * cloud**power * scatter, 0)
+    depth = np.where(in_front, _mean_depth(first * cloud**power) * scatter, 0)
     short = np.clip(LYMAN_LIMIT - OBSERVED / (1 + z[:, None]), 0, None)
     return np.exp(-depth - short / 30)
+
+
+def _mean_depth(effective: Float[np.ndarray, "W"]) -> Float[np.ndarray, "W"]:
+    """Mean of log-normal optical depths that let through as much as one `effective` depth."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    scatter = np.exp(FOREST_SCATTER * nodes - FOREST_SCATTER**2 / 2)
+    mean = np.geomspace(1e-4, 50, 300)
+    through = np.exp(-np.outer(mean, scatter)) @ weights / weights.sum()
+    return np.interp(effective, -np.log(through), mean)
 
 
 def _gaussian(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
