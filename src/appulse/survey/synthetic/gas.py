@@ -93,7 +93,13 @@ def line_transmission(a_v: Galaxies) -> Float[np.ndarray, "B K"]:
 def oxygen_abundance(log_zsol: Galaxies, rng: np.random.Generator) -> Galaxies:
     """12 + log(O/H) of gas that follows the stars' metallicity, within the strong-line range."""
     scatter = 0.06 * rng.standard_normal(len(log_zsol))
-    return np.clip(SOLAR_OXYGEN + 0.85 * (log_zsol + 0.05) + scatter, 7.8, 9.05)
+    mean = SOLAR_OXYGEN + 0.85 * (log_zsol + 0.05) + scatter
+    return np.maximum(_saturate(mean, 8.9, 0.08), 7.8)
+
+
+def _saturate(x: Galaxies, limit: float, softness: float) -> Galaxies:
+    """Rises with x and bends below a limit, so that nothing piles up there."""
+    return limit - softness * np.logaddexp(0, (limit - x) / softness)
 
 
 def nitrogen_ratio(oxygen: Galaxies) -> Galaxies:
@@ -128,14 +134,14 @@ def _draw_ratios(
     """Relations with scatter; active nuclei sit at Seyfert and LINER places instead (ad hoc)."""
     n = len(oxygen)
     noise = rng.standard_normal((4, n))
-    nitrogen2 = np.clip(nitrogen_ratio(oxygen) + 0.08 * noise[0], -2, -0.2)
-    oxygen3 = oxygen_nitrogen_ratio(oxygen) + nitrogen2 + 0.12 * noise[1]
+    nitrogen2 = _saturate(nitrogen_ratio(oxygen), -0.3, 0.1) + 0.08 * noise[0]
+    oxygen3 = _saturate(oxygen_nitrogen_ratio(oxygen) + nitrogen2, 0.8, 0.1) + 0.12 * noise[1]
     oxygen2 = np.clip(oxygen2_ratio(oxygen) + 0.08 * noise[2], -1, 0.8)
     sulfur2 = np.clip(sulfur_ratio(oxygen) + 0.06 * noise[3], -1.4, -0.2)
     nuclear = {name: rng.normal(*place, n) for name, place in ACTIVE_RATIOS.items()}
     return _Ratios(
         nitrogen2=np.where(active, nuclear["nitrogen2"], nitrogen2),
-        oxygen3=np.where(active, nuclear["oxygen3"], np.clip(oxygen3, -1, 0.85)),
+        oxygen3=np.where(active, nuclear["oxygen3"], oxygen3),
         sulfur2=np.where(active, nuclear["sulfur2"], sulfur2),
         oxygen2=oxygen2,
     )

@@ -23,12 +23,13 @@ from .targets import Galaxies as Selection
 MASS_KNEE, MASS_FUNCTION = 10.95, ((3.96, -0.35), (0.79, -1.47))
 QUENCHING_MASS, QUENCHING_WIDTH = 10.75, 0.33  # dex, at z = 0: where half have stopped
 # log10 of τ/Gyr of star-forming and of quiescent galaxies at log M = 10.5, fall per dex, scatter.
-SLOW_TIMESCALE, FAST_TIMESCALE = (0.47, 0.30, 0.25), (0.05, 0.15, 0.22)
+SLOW_TIMESCALE, FAST_TIMESCALE = (0.46, 0.35, 0.24), (0.05, 0.15, 0.22)
 BURST_SCATTER, BURST_FRACTION, BURST = 0.28, 0.04, 4  # dex about the sequence; bursts, their factor
-TRICKLE = -12.2  # log10 of star formation that never stops, 1/yr of the mass formed
-METALLICITY_PLATEAU, METALLICITY_SCATTER = 0.12, 0.14  # [Z/H] of massive galaxies; dex
+TRICKLE = -12.6  # log10 of star formation that never stops, 1/yr of the mass formed
+METALLICITY_PLATEAU, METALLICITY_SCATTER = 0.0, 0.14  # [Z/H] of massive galaxies; dex
 METALLICITY_EVOLUTION = 0.1  # dex per redshift, of star-forming galaxies
-DUST_AT_PIVOT, DUST_SLOPE, DUST_SCATTER = 0.30, 0.25, 0.35  # mag at log M = 10; dex/dex; in ln
+DUST_AT_PIVOT, DUST_SLOPE, DUST_SCATTER = 0.30, 0.26, 0.35  # mag at log M = 10; dex/dex; in ln
+QUIESCENT_DUST = 0.045  # mag, scale of a gamma distribution of shape 1.5
 PROPOSALS = 2048  # drawn at once; about one in twenty passes the limit of `BGS`
 
 Galaxies = Float[np.ndarray, "B"]
@@ -185,4 +186,4 @@ def _draw_dust(
     path = np.sqrt(1 / np.clip(np.cos(inclination), 0.2, 1))
     mean = DUST_AT_PIVOT * 10 ** (DUST_SLOPE * (log_mass - 10))
     dusty = mean * rng.lognormal(0, DUST_SCATTER, n) * path
-    return np.where(quiescent, 0.12 * rng.gamma(1.5, 0.6, n), np.clip(dusty, 0, 2.6))
+    return np.where(quiescent, QUIESCENT_DUST * rng.gamma(1.5, 1, n), np.clip(dusty, 0, 2.6))

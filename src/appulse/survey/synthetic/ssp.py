@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 
 from .continuum import correction
+from .dust import transmission
 from .history import SSP_AGE
 from .stars import add_metals, hydrogen_star
 from .threads import one_thread
@@ -23,6 +24,8 @@ OPTICAL = slice(3600, None)  # from 2200 Å: all that is seen below z = .6
 METALLICITY = np.array([-2.0, -1.31, -0.71, -0.4, 0.0, 0.22, 0.6])  # [Z/H], dex
 STAR_TEMPERATURE = np.geomspace(2900, 38000, 90)  # K
 GIANTS = ((5300, 0.22), (4900, 0.36), (4350, 0.28), (3600, 0.14))  # K, share of their light
+# A_V in front of stars younger than .02 Gyr, beside that of all stars (Charlot & Fall 2000).
+BIRTH_CLOUD, BIRTH_AGE = 0.8, 0.02
 HORIZONTAL_BRANCH = (8000, 0.06)  # K, share; only where [Z/H] < -1
 
 Masses = Float[np.ndarray, "M"]
@@ -76,7 +79,9 @@ def stellar_grid() -> StellarGrid:
             weight = np.stack([_star_light(age, metallicity) for age in SSP_AGE])
             light = torch.from_numpy(weight) @ torch.from_numpy(stars)
             grid.append(light * torch.from_numpy(correction(SSP_AGE, metallicity, WAVELENGTH)))
-    return StellarGrid(torch.stack(grid).to(torch.float32).numpy())
+    luminosity = torch.stack(grid).numpy()
+    luminosity[:, SSP_AGE < BIRTH_AGE] *= transmission(WAVELENGTH, np.array([BIRTH_CLOUD]))
+    return StellarGrid(luminosity.astype(np.float32))
 
 
 def kroupa() -> tuple[Masses, Masses]:
