@@ -13,9 +13,9 @@ from appulse.units import flux_to_magnitude
     [
         ("redshift", (1, 50, 99), (0.025, 0.17, 0.45), 0.03),
         ("log_mstar", (16, 50, 84), (10.1, 10.85, 11.3), 0.1),
-        ("log_zsol", (5, 50, 95), (-0.52, -0.04, 0.24), 0.07),
+        ("log_zsol", (5, 50, 95), (-0.64, -0.16, 0.13), 0.07),
         ("age", (5, 50, 95), (3.5, 6.2, 9.6), 0.4),
-        ("a_v", (16, 50, 84), (0.055, 0.28, 0.69), 0.05),
+        ("a_v", (16, 50, 84), (0.035, 0.19, 0.63), 0.05),
     ],
 )
 def test_spreads_stay_as_measured(population, column, percentiles, expected, tolerance):

@@ -78,7 +78,7 @@ def test_signal_to_noise_stays_as_measured(survey):
 
 def test_sizes_stay_as_measured(survey):
     found = np.percentile(survey.columns["r_eff"], [5, 50, 95])
-    np.testing.assert_allclose(found, [0.8, 1.9, 5.8], rtol=0.25)
+    np.testing.assert_allclose(found, [0.82, 1.85, 4.6], rtol=0.2)
 
 
 @pytest.mark.parametrize(("start", "n"), [(0, 1), (0, 128), (100, 60), (255, 3), (256, 44)])
@@ -132,7 +132,8 @@ def test_spectra_scatter_about_the_truth_as_ivar_says(survey):
         design = (w * model * np.stack([np.ones(dark.sum()), wave[dark] / 5000])).T
         gains, left, *_ = np.linalg.lstsq(design, w * seen, rcond=None)
         assert left[0] / dark.sum() == pytest.approx(1, abs=0.15)
-        assert abs(gains.sum() - 1) < 0.2
+        error = np.sqrt(np.linalg.inv(design.T @ design).sum())
+        assert abs(gains.sum() - 1) < 0.1 + 5 * error
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def band_maggies(
     flux: Float[np.ndarray, "B W"], wavelength: Float[np.ndarray, "W"]
 ) -> Float[np.ndarray, "B 3"]:
     """AB maggies in g, r, z of observed-frame spectra in erg/s/cm²/Å."""
-    weight = np.stack([_photon_weights(f, wavelength) for f in filters()], axis=1)
+    weight = np.stack([photon_weights(f, wavelength) for f in filters()], axis=1)
     return flux @ weight
 
 
@@ -70,7 +70,7 @@ def _table() -> Float[np.ndarray, "R Z 2 3 A"]:
     """
     weight = np.stack(
         [
-            [_photon_weights(f, WAVELENGTH * (1 + z)) / (1 + z) for f in filters()]
+            [photon_weights(f, WAVELENGTH * (1 + z)) / (1 + z) for f in filters()]
             for z in TABLE_REDSHIFT
         ]
     )
@@ -84,7 +84,7 @@ def _table() -> Float[np.ndarray, "R Z 2 3 A"]:
     return np.ascontiguousarray(flux.numpy().reshape(shape).transpose(2, 0, 3, 4, 1))
 
 
-def _photon_weights(
+def photon_weights(
     response: FilterResponse, observed: Float[np.ndarray, "W"]
 ) -> Float[np.ndarray, "W"]:
     """Weights of a spectrum in erg/s/cm²/Å in a band's AB maggies (Hogg et al. 2002, eq. 8)."""

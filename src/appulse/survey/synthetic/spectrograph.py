@@ -19,7 +19,7 @@ from .targets import BRIGHT_TIME
 
 SKY_NOISE = 0.36  # 1e-17 erg/s/cm²/Å per pixel in 180 s at unit throughput and sky
 SKY_CONTINUUM, LINE_STRENGTH = 0.45, 1.5  # of the sky's photons: between lines, and per line
-# Noise between sky lines at wavelengths in Å, relative to that at 6500 Å.
+# Noise at wavelengths in Å relative to that at 6500 Å, as DESI's coadds of faint targets have it.
 RELATIVE_NOISE = {
     3600: 12.5, 3650: 10.7, 3800: 5.9, 4000: 3.5, 4300: 2.5, 4700: 1.8, 5200: 1.44, 6000: 1.3,
     6500: 1.0, 7000: 0.83, 7700: 0.8, 8200: 0.69, 9000: 0.69, 9400: 0.85, 9824: 1.0,
@@ -100,7 +100,7 @@ def noise(variance: Flux, rng: np.random.Generator) -> Flux:
 
 @cache
 def throughput() -> Pixels:
-    """Of atmosphere and instrument, relative to its best, from the noise that DESI's coadds have."""
+    """Of atmosphere and instrument, relative to its best; from `RELATIVE_NOISE`."""
     wave = desi_grid()
     air = 1 - sum(depth * _gaussian(wave, center, sigma) for center, sigma, depth in TELLURIC)
     arms = 1 - sum(depth * _gaussian(wave, center, sigma) for center, sigma, depth in DICHROICS)
