@@ -12,6 +12,7 @@ from appulse.evaluate.baselines import Boosting, magnitudes_and_colours
 from appulse.metrics import r2
 from appulse.survey.photometry import aperture_fluxes
 from appulse.survey.survey import PROPERTIES
+from appulse.survey.synthetic.camera import ZERO_POINT_SCATTER
 from appulse.survey.synthetic.milkyway import band_transmission
 from appulse.survey.synthetic.simulate import simulate_blocks
 from appulse.units import BANDS, magnitude_to_flux
@@ -29,7 +30,9 @@ def main() -> None:
     ]
     apertures = np.concatenate([flux for flux, _ in blocks])
     columns = {name: np.concatenate([c[name] for _, c in blocks]) for name in blocks[0][1]}
-    total = magnitude_to_flux(np.stack([columns[f"mag_{band}"] for band in BANDS], axis=1))
+    total = np.stack([columns[f"mag_{band}"] for band in BANDS], axis=1)
+    rng = np.random.default_rng(SEED)
+    total = magnitude_to_flux(total + ZERO_POINT_SCATTER * rng.standard_normal(total.shape))
     inputs = {
         "total g, r, z": (total * band_transmission(columns["ebv"]))[:, :, None],
         "g, r, z in 6 arcsec": apertures[:, :, TOTAL],

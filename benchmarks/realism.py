@@ -22,6 +22,7 @@ from realism_photometry import (
     atlas_continua,
     main_colours,
     red_colours,
+    redshift_from_magnitudes,
     sdss_magnitudes,
 )
 from realism_spectra import desi_classifier, line_ratios, sdss_classifier, sky_residuals
@@ -36,6 +37,7 @@ def main(folder: Path) -> None:
             "main sample": main_colours(folder, galaxies, magnitudes),
             "red galaxies": red_colours(folder),
         },
+        "redshift from magnitudes": redshift_from_magnitudes(folder, galaxies, magnitudes),
         "continua": atlas_continua(folder, galaxies[:2000]),
         "line ratios": line_ratios(folder, galaxies),
         "sky": sky_residuals(folder),
@@ -58,6 +60,7 @@ def summary(results: dict[str, Any]) -> dict[str, Any]:
     }
     return {
         "largest difference of colour quantiles, mag": worst,
+        "redshift from magnitudes": results["redshift from magnitudes"],
         "atlas galaxies inside the simulated range": results["continua"]["inside"],
         "sky, simulated and real": {k: results["sky"][k] for k in ("simulated", "real")},
         "AUROC": {k: v["AUROC"] for k, v in results["classifiers"].items()},

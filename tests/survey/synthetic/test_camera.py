@@ -41,7 +41,8 @@ def test_psf_is_the_sum_of_gaussians_it_names(star):
 def test_noise_has_its_variance():
     image = torch.full((4, 3, 96, 96), 0.1)
     exposure = camera.draw_exposure(np.zeros(4), np.random.default_rng(0))
-    noise = camera.add_noise(image, exposure, np.random.default_rng(1)) - image
+    gain = torch.from_numpy(exposure.gain.astype(np.float32))[..., None, None]
+    noise = camera.add_noise(image, exposure, np.random.default_rng(1)) - gain * image
     variance = camera.pixel_variance(image, exposure)
     assert float((noise**2 / variance).mean()) == pytest.approx(1, abs=0.01)
     shared = np.corrcoef(noise[0, 0, :, :-1].flatten(), noise[0, 0, :, 1:].flatten())[0, 1]
@@ -59,7 +60,9 @@ def test_source_photons_double_the_variance_at_the_level_named():
 
 def test_depth_is_the_five_sigma_limit_of_a_gaussian_point_source():
     """The error of an optimal fit is σ / sqrt(Σ psf²)."""
-    exposure = camera.Exposure(fwhm=FWHM + 0.5, depth=np.array([[24.0, 23.4, 22.5]]))
+    exposure = camera.Exposure(
+        fwhm=FWHM + 0.5, depth=np.array([[24.0, 23.4, 22.5]]), gain=np.ones((1, 3))
+    )
     axis = (np.arange(96) - 48.0) * PIXEL_SCALE
     for b in range(3):
         variance = (exposure.fwhm[0, b] / 2.35482) ** 2
@@ -83,6 +86,7 @@ def test_seeing_and_depth_are_those_of_each_side():
     ):
         np.testing.assert_allclose(np.median(exposure.fwhm[rows], 0), fwhm, atol=0.02)
         np.testing.assert_allclose(np.median(exposure.depth[rows], 0), depth, atol=0.02)
+        np.testing.assert_allclose(2.5 * np.log10(exposure.gain[rows]).std(0), 0.02, rtol=0.1)
 
 
 def test_a_displaced_fibre_sees_what_is_there():

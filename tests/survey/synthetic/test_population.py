@@ -11,7 +11,7 @@ from appulse.units import flux_to_magnitude
 @pytest.mark.parametrize(
     ("column", "percentiles", "expected", "tolerance"),
     [
-        ("redshift", (1, 50, 99), (0.025, 0.17, 0.45), 0.03),
+        ("redshift", (1, 50, 99), (0.025, 0.17, 0.43), 0.03),
         ("log_mstar", (16, 50, 84), (10.1, 10.85, 11.3), 0.1),
         ("log_zsol", (5, 50, 95), (-0.64, -0.16, 0.13), 0.07),
         ("age", (5, 50, 95), (3.5, 6.2, 9.6), 0.4),

@@ -24,6 +24,9 @@ NORTH = 32.375  # degrees of declination, where the surveys of the north begin
 SOUTH_FWHM, NORTH_FWHM = (1.29, 1.18, 1.11), (1.61, 1.47, 1.01)
 SOUTH_DEPTH, NORTH_DEPTH = (24.7, 23.9, 23.0), (24.2, 23.6, 23.0)
 FWHM_SCATTER, DEPTH_SCATTER = 0.1, 0.2  # relative; mag
+# mag, in each band of a cutout. Zero points are good to .01; with .02, redshifts from magnitudes
+# are as hard as in SDSS's main sample (benchmarks/realism.py).
+ZERO_POINT_SCATTER = 0.02
 SKY_BRIGHTNESS = (22.04, 20.91, 18.46)  # AB per square arcsec in g, r, z, DECam on a dark night
 # nanomaggies per pixel at which a source's own photons double the variance of g, r, z
 SKY_LEVEL = tuple(PIXEL_SCALE**2 * magnitude_to_flux(np.array(SKY_BRIGHTNESS)))
@@ -35,10 +38,14 @@ PerBand = Float[np.ndarray, "B 3"]
 
 @dataclass(frozen=True, eq=False)
 class Exposure(Table):
-    """Seeing (FWHM, arcsec) and depth (5 σ for a point source, AB) in g, r, z."""
+    """Seeing (FWHM, arcsec), depth (5 σ for a point source, AB) and gain in g, r, z.
+
+    The gain is by how much fluxes are measured too bright.
+    """
 
     fwhm: PerBand
     depth: PerBand
+    gain: PerBand
 
     @property
     def sky_noise(self) -> PerBand:
@@ -54,7 +61,8 @@ def draw_exposure(dec: Float[np.ndarray, "B"], rng: np.random.Generator) -> Expo
     fwhm = fwhm * (1 + FWHM_SCATTER * rng.standard_normal(fwhm.shape))
     depth = np.where(north, NORTH_DEPTH, SOUTH_DEPTH)
     depth = depth + DEPTH_SCATTER * rng.standard_normal(fwhm.shape)
-    return Exposure(fwhm=np.clip(fwhm, 0.75, 2.4), depth=depth)
+    gain = 10 ** (0.4 * ZERO_POINT_SCATTER * rng.standard_normal(fwhm.shape))
+    return Exposure(fwhm=np.clip(fwhm, 0.75, 2.4), depth=depth, gain=gain)
 
 
 def blur(image: Stamps, fwhm: PerBand) -> Stamps:
@@ -93,7 +101,8 @@ def pixel_variance(image: Stamps, exposure: Exposure) -> Stamps:
 def add_noise(image: Stamps, exposure: Exposure, rng: np.random.Generator) -> Stamps:
     """An observation of a noise-free, blurred image."""
     noise = torch.from_numpy(rng.standard_normal(tuple(image.shape), dtype=np.float32))
-    return image + noise * torch.sqrt(pixel_variance(image, exposure))
+    gain = torch.from_numpy(exposure.gain.astype(np.float32))[..., None, None]
+    return gain * image + noise * torch.sqrt(pixel_variance(image, exposure))
 
 
 def fibre_flux(

@@ -14,7 +14,7 @@ from .morphology import BARRED, CLASSES, DISTURBED, EDGE_ON, ELLIPTICAL, SMOOTH,
 from .population import Population
 
 REDSHIFT_ERROR = 10.0  # km/s (Lan et al. 2023, DESI's bright galaxies)
-MASS_ERROR = 0.17  # dex
+MASS_ERROR = 0.26  # dex
 AGE_ERROR = 0.13  # dex
 METALLICITY_ERROR = 0.12  # dex
 # dex where log sSFR > -10.5; per dex below, since little light then tells; at most
