@@ -1,4 +1,3 @@
-import hashlib
 import multiprocessing
 
 import numpy as np
@@ -6,7 +5,7 @@ import pytest
 import torch
 
 from appulse.survey.survey import PROPERTIES, Survey
-from appulse.survey.synthetic import milkyway
+from appulse.survey.synthetic import frozen, milkyway
 from appulse.survey.synthetic.block import fibre_spectra
 from appulse.survey.synthetic.morphology import CLASSES
 from appulse.survey.synthetic.population import draw_population
@@ -16,13 +15,7 @@ from appulse.units import BANDS, PIXEL_SCALE, desi_grid, magnitude_to_flux
 
 
 def fingerprint(survey: Survey) -> str:
-    """Hash of every array of a survey."""
-    columns = (survey.columns[name] for name in sorted(survey.columns))
-    images, spectra = survey.images, survey.spectra
-    digest = hashlib.sha256()
-    for array in (survey.ids, images.flux, images.ra, spectra.flux, spectra.ivar, *columns):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    return frozen.fingerprint([survey])
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,5 @@ def statistics(survey: Survey) -> dict[str, float]:
     found["spectrum"] = spectra.flux.astype(float).mean()
     found["|spectrum|"] = np.abs(spectra.flux.astype(float)).mean()
     found["sigma"] = (1 / np.sqrt(spectra.ivar.astype(float))).mean()
-    numbers = {k: v for k, v in survey.columns.items() if v.dtype.kind == "f"}
-    return {
-        k: float(v) for k, v in (found | {k: np.nanmean(v) for k, v in numbers.items()}).items()
-    }
+    found |= {k: np.nanmean(v) for k, v in survey.columns.items() if v.dtype.kind == "f"}
+    return {name: float(value) for name, value in found.items()}
