@@ -87,6 +87,17 @@ def test_a_simulation_killed_before_its_first_galaxy_goes_on(tmp_path, store):
     assert len(pipeline.simulate(3, tmp_path / "s.lance", seed=1, size=64, processes=1)) == 3
 
 
+def test_populations_are_continued_and_told_apart(tmp_path):
+    path = tmp_path / "stars.lance"
+    arguments = {"seed": 1, "size": 64, "processes": 1}
+    for n in (3, 5):
+        store = pipeline.simulate(n, path, population="star", **arguments)
+        assert len(store) == n
+    assert store.columns(["spectype"])["spectype"].tolist() == ["STAR"] * 5
+    with pytest.raises(ValueError, match="synthetic-star-1-000000004 is there, not seed 1 of qso"):
+        pipeline.simulate(9, path, population="qso", **arguments)
+
+
 def test_another_universe_or_a_real_survey_is_refused(tmp_path, store, files):
     with pytest.raises(ValueError, match=r"synthetic-3-000000599 is there, not seed 4"):
         pipeline.simulate(700, Path(store.path), seed=4, size=64)

@@ -12,7 +12,7 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "survey.md"
 ROWS = [
     [cell.strip() for cell in line.strip("|\n").split("|")]
     for line in PAGE.read_text().splitlines()
-    if line.startswith("| ") and not line.startswith("| choice")
+    if line.count("|") == 5 and not line.startswith(("| choice", "|---"))
 ]
 
 

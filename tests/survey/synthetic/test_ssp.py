@@ -151,3 +151,16 @@ def test_composite_is_the_weighted_sum():
     part = 0.1 / 0.22
     np.testing.assert_allclose(light[0], (1 - part) * low + part * high, rtol=1e-4)
     np.testing.assert_allclose(light[1], fraction[1] @ grid.luminosity[0], rtol=1e-4)
+
+
+def test_clouds_dim_the_youngest_stars_alone(monkeypatch):
+    """By .8 mag in V and more in the blue (Charlot & Fall 2000)."""
+    dusty = ssp.stellar_grid().luminosity
+    monkeypatch.setattr(ssp, "BIRTH_CLOUD", 0.0)
+    clear = ssp.stellar_grid.__wrapped__().luminosity
+    young = history.SSP_AGE < ssp.BIRTH_AGE
+    np.testing.assert_array_equal(dusty[:, ~young], clear[:, ~young])
+    dimmed = -2.5 * np.log10(dusty[:, young] / clear[:, young])
+    visual, blue = (np.argmin(np.abs(WAVE - center)) for center in (5500, 4000))
+    np.testing.assert_allclose(dimmed[..., visual], 0.8, atol=0.01)
+    assert (dimmed[..., blue] > 0.95).all()
