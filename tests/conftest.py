@@ -132,7 +132,7 @@ def model(recipe: Any, galaxies: Any) -> Any:
     dictionary = model.spectrum.dictionary
     noise = torch.randn(dictionary.templates.shape, generator=rng)
     dictionary.templates = unit_templates(noise)
-    dictionary.calibrate(galaxies.spectra, galaxies.columns["redshift"])
+    dictionary.calibrate(galaxies.spectra, galaxies.columns["redshift_true"])
     model.image.standardise(model.image.prepare(galaxies.images).features)
     model.spectrum.standardise(model.spectrum.prepare(galaxies.spectra).features)
     return model.eval()
@@ -168,6 +168,7 @@ def files(store: Any, tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 def _write_cutout(path: Path, image: Any, offset: float = 0.0) -> None:
     """As legacysurvey/imagine does (views.py, write_cutout)."""
+    import numpy as np
     from astropy.io import fits
 
     size, scale = image.flux.shape[-1], float(image.pixel_scale[0]) / 3600
@@ -177,7 +178,8 @@ def _write_cutout(path: Path, image: Any, offset: float = 0.0) -> None:
     header.update({"CRVAL1": image.ra[0], "CRVAL2": image.dec[0] + offset / 3600})
     header.update({"CRPIX1": (size + 1) / 2, "CRPIX2": (size + 1) / 2})
     header.update({"CD1_1": -scale, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": scale})
-    fits.PrimaryHDU(image.flux[0], header).writeto(path)
+    observed = np.where(image.flux[0] == 0, 1e-7, image.flux[0])  # there, 0 means not observed
+    fits.PrimaryHDU(observed, header).writeto(path)
 
 
 def _write_coadd(path: Path, spectra: Any, first: int) -> None:

@@ -68,7 +68,7 @@ def test_a_simulation_goes_on_where_it_ended(tmp_path):
         one, other = parts.read(rows), whole.read(rows)
         np.testing.assert_array_equal(one.images.flux, other.images.flux)
         np.testing.assert_array_equal(one.spectra.flux, other.spectra.flux)
-        np.testing.assert_array_equal(one.columns["redshift"], other.columns["redshift"])
+        np.testing.assert_array_equal(one.columns["redshift_true"], other.columns["redshift_true"])
 
 
 def test_an_interrupted_simulation_goes_on(tmp_path, monkeypatch):
@@ -88,12 +88,23 @@ def test_a_simulation_killed_before_its_first_galaxy_goes_on(tmp_path, store):
     assert len(pipeline.simulate(3, tmp_path / "s.lance", seed=1, size=64, processes=1)) == 3
 
 
+def test_populations_are_continued_and_told_apart(tmp_path):
+    path = tmp_path / "stars.lance"
+    arguments = {"seed": 1, "size": 64, "processes": 1}
+    for n in (3, 5):
+        store = pipeline.simulate(n, path, population="star", **arguments)
+        assert len(store) == n
+    assert store.columns(["spectype"])["spectype"].tolist() == ["STAR"] * 5
+    with pytest.raises(ValueError, match="synthetic-star-1-000000004 is there, not seed 1 of qso"):
+        pipeline.simulate(9, path, population="qso", **arguments)
+
+
 def test_another_universe_or_a_real_survey_is_refused(tmp_path, store, files):
-    with pytest.raises(ValueError, match=r"holds synthetic-3-000000599, not seed 4"):
+    with pytest.raises(ValueError, match=r"synthetic-3-000000599 is there, not seed 4"):
         pipeline.simulate(700, Path(store.path), seed=4, size=64)
     assert len(SurveyStore.open(store.path)) == 600
     observations.pair(files.cutouts, files.coadd, tmp_path / "real.lance", size=64)
-    with pytest.raises(ValueError, match="not seed 0; choose another folder"):
+    with pytest.raises(ValueError, match="not seed 0 of bgs; choose another folder"):
         pipeline.simulate(10, tmp_path / "real.lance", size=64)
 
 
@@ -231,7 +242,8 @@ def test_embeddings_are_those_of_the_galaxies_of_each_part(run, store):
             assert made.model_hash == model.hash()
             cosine = (made.vectors * expected).sum(axis=1)
             assert cosine.min() > 0.99  # bfloat16 where the processor has it
-            np.testing.assert_array_equal(made.columns["age"], survey.columns["age"])
+            column = "age_catalogue"
+            np.testing.assert_array_equal(made.columns[column], survey.columns[column])
 
 
 def test_interrupted_embedding_keeps_what_was_done(run, tmp_path, monkeypatch):

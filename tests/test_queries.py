@@ -64,10 +64,10 @@ def test_search_is_a_plain_cosine(run, files):
 
 def test_search_takes_conditions_and_either_modality(run, files):
     index = run.embeddings / "test.lance"
-    where = "modality = 'image' and redshift < 0.15"
+    where = "modality = 'image' and redshift_catalogue < 0.15"
     found = queries.search(files.coadd, run.align, index, k=3, where=where, device="cpu")
     stored = Embeddings.read(run.embeddings / "test-image.parquet")
-    near = stored.columns["redshift"] < 0.15
+    near = stored.columns["redshift_catalogue"] < 0.15
     query = load(run.align).embed_spectra(files.galaxies.spectra[2:], device="cpu")
     cosine = query @ stored.vectors[near].T
     best = -np.sort(-cosine, axis=1)[:, :3]

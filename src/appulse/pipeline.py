@@ -34,28 +34,33 @@ from .search.embeddings import Embeddings
 from .spectrum.masked import MaskedModel
 from .spectrum.redshift import DICTIONARY, learn_dictionary
 from .survey.store import SurveyStore
+from .survey.synthetic.block import number_of
 from .survey.synthetic.simulate import simulate_blocks
+from .survey.synthetic.targets import SurveyPopulation
 from .tasks import embed as tasks
 from .training.loop import train
 from .training.run import RunFolder, digest, save_tensors
 
 
 def simulate(
-    n: int, out: Path, *, seed: int = 0, size: int = 96, processes: int | None = None
+    n: int,
+    out: Path,
+    *,
+    seed: int = 0,
+    size: int = 96,
+    processes: int | None = None,
+    population: SurveyPopulation = "bgs",
 ) -> SurveyStore:
     """Simulates `n` galaxies into a store, or goes on with the one that is there."""
     if not out.exists():
-        SurveyStore.create(out, simulate_blocks(1, seed, size, processes=1))
+        SurveyStore.create(out, simulate_blocks(1, seed, size, 1, population=population))
     store = SurveyStore.open(out)
     done = 0
     if len(store):
         last = str(store.take([len(store) - 1], ["targetid"])["targetid"][0])
-        kind, _, number = last.rpartition("-")
-        if kind != f"synthetic-{seed}":
-            raise ValueError(f"{out} holds {last}, not seed {seed}; choose another folder")
-        done = int(number) + 1
+        done = number_of(last, seed, population) + 1
     if done < n:
-        blocks = simulate_blocks(n - done, seed, size, processes, start=done)
+        blocks = simulate_blocks(n - done, seed, size, processes, done, population)
         store.append(track(blocks, "simulate", n, done))
     return store
 

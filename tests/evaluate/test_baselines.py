@@ -114,20 +114,20 @@ def test_photometry_match_finds_partners_by_mahalanobis_distance():
 @pytest.fixture(scope="module")
 def templates(store):
     """Learned from the redshifts of encoder-train."""
-    train = store.take(store.rows("encoder-train"), ["spectra", "redshift"])
-    return TemplateMatch.fit(train["spectra"], train["redshift"])
+    train = store.take(store.rows("encoder-train"), ["spectra", "redshift_true"])
+    return TemplateMatch.fit(train["spectra"], train["redshift_true"])
 
 
 @pytest.fixture(scope="module")
 def bright(store):
     """Test galaxies of high signal-to-noise, inside the redshifts of the templates."""
-    rows = store.rows("test", "mag_r < 18.7 AND redshift < 0.4")
-    return store.take(rows, ["spectra", "redshift"])
+    rows = store.rows("test", "mag_r < 18.7 AND redshift_true < 0.4")
+    return store.take(rows, ["spectra", "redshift_true"])
 
 
 def test_templates_find_redshifts_of_bright_galaxies(templates, bright):
-    assert len(bright["redshift"]) > 30
-    error = redshift_error(templates.predict(bright["spectra"]), bright["redshift"])
+    assert len(bright["redshift_true"]) > 30
+    error = redshift_error(templates.predict(bright["spectra"]), bright["redshift_true"])
     assert np.mean(np.abs(error) < 0.003) > 0.95
     assert np.median(np.abs(error)) < 3e-4  # half a bin
 
@@ -143,7 +143,7 @@ def test_templates_know_lines_not_brightness(templates, bright):
 
 
 def test_wrong_redshifts_make_useless_templates(store, bright):
-    train = store.take(store.rows("encoder-train"), ["spectra", "redshift"])
-    wrong = np.random.default_rng(0).permutation(train["redshift"])
+    train = store.take(store.rows("encoder-train"), ["spectra", "redshift_true"])
+    wrong = np.random.default_rng(0).permutation(train["redshift_true"])
     z = TemplateMatch.fit(train["spectra"], wrong).predict(bright["spectra"])
-    assert fraction_within(z, bright["redshift"], 0.003) < 0.3
+    assert fraction_within(z, bright["redshift_true"], 0.003) < 0.3

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from appulse.evaluate.comparison import (
-    LABELS,
     PARTS,
     compare,
     from_embeddings,
     from_pixels,
+    labels_of,
     learning,
 )
 from appulse.evaluate.protocol import CLASS_SCORES, REDSHIFT_SCORES, score_predictions
@@ -35,7 +35,7 @@ RANKS = {"top-1", "top-5", "top-10", "median rank"}
 
 @pytest.fixture(scope="module")
 def known(store):
-    return {part: store.columns(list(LABELS), part) for part in PARTS}
+    return {part: labels_of(store, part) for part in PARTS}
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,11 @@ def test_results_say_what_they_were_made_of(scores, store):
             assert result.n_train in (rows["head-train"], 20)
 
 
+def test_results_name_the_columns_of_their_labels(scores):
+    for (_, _, target, _), result in scores.items():
+        assert result.column == ("" if target == "partner" else f"{target}_catalogue")
+
+
 def test_what_the_vectors_hold_is_found(scores):
     for method, modality in OURS:
         for target in PROPERTIES:  # neighbours are few in so many dimensions
@@ -131,16 +136,24 @@ def test_baselines_are_no_straw_men(scores):
 
 
 def test_embeddings_of_shuffled_galaxies_are_worthless(embedded, known):
-    """Learned from wrong labels, probes know nothing: no label leaks past the vectors."""
-    rng = np.random.default_rng(5)
-    wrong = dict(embedded)
-    for part in ("head-train", "validation"):
-        order = rng.permutation(len(known[part]["redshift"]))
-        wrong[part] = tuple(replace(e, vectors=e.vectors[order]) for e in embedded[part])
-    for predictions in from_embeddings(wrong, known)[:-1]:
-        for result in score_predictions(predictions, known["test"]):
-            if result.metric == "R²":
-                assert result.value < 0.1
+    """Learned from wrong labels, probes know nothing: no label leaks past the vectors.
+
+    Galaxies come in few kinds, so one shuffle may be lucky.
+    """
+    scores = {}
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        wrong = dict(embedded)
+        for part in ("head-train", "validation"):
+            order = rng.permutation(len(known[part]["redshift"]))
+            wrong[part] = tuple(replace(e, vectors=e.vectors[order]) for e in embedded[part])
+        for predictions in from_embeddings(wrong, known)[:-1]:
+            for result in score_predictions(predictions, known["test"]):
+                if result.metric == "R²":
+                    key = result.method, result.modality, result.target
+                    scores.setdefault(key, []).append(result.value)
+    for values in scores.values():
+        assert np.mean(values) < 0.1
 
 
 def test_baselines_see_neither_embeddings_nor_the_labels_of_test_galaxies(store, known, scores):

@@ -112,6 +112,12 @@ def test_table_puts_ours_first_and_marks_the_best():
     assert rows[2] == ["other", "0.8000.790 … 0.810", "–", "300"]
 
 
+def test_headings_name_the_columns_of_labels():
+    results = [result("m", 0.5, "R²", "image", "age", column="age_catalogue")]
+    rows, _ = cells(table(Table("t", "image", [("age", "R²", "age")]), results))
+    assert rows[0] == ["method", "ageage_catalogue", "trained on"]
+
+
 def test_no_results_no_table():
     assert table(Table("t", "image", [("age", "R²", "age")]), [result("m", 0.5)]) is None
 

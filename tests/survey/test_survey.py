@@ -3,7 +3,7 @@ import pytest
 
 from appulse.survey.images import Images
 from appulse.survey.spectra import Spectra
-from appulse.survey.survey import Survey
+from appulse.survey.survey import COLUMN_UNITS, Survey, label_columns
 
 
 def _survey(ids, **columns):
@@ -39,3 +39,11 @@ def test_slices_and_concatenation_keep_rows_together():
 def test_different_columns_do_not_concatenate():
     with pytest.raises(ValueError, match="columns differ"):
         Survey.concatenate([_survey(["a"]), _survey(["b"], age=np.ones(1))])
+
+
+def test_labels_are_those_of_the_catalogue_where_there_are_two():
+    columns = ["age_true", "age_catalogue", "redshift", "ra", "log_mstar_true", "morphology"]
+    expected = {"redshift": "redshift", "age": "age_catalogue", "morphology": "morphology"}
+    assert label_columns(columns) == expected
+    assert label_columns([]) == {}
+    assert set(COLUMN_UNITS) > {"age_true", "age_catalogue", "age"}

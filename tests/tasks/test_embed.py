@@ -3,6 +3,7 @@ import pytest
 
 from appulse.survey.parts import Split
 from appulse.survey.store import SurveyStore
+from appulse.survey.survey import LABELS, label_columns
 from appulse.tasks.embed import KEPT, embed_images, embed_spectra, embed_survey
 
 
@@ -32,11 +33,12 @@ def test_each_row_is_the_galaxy_that_it_names(model, galaxies, shuffled, part):
     np.testing.assert_allclose(spectrum.vectors, expected, atol=2e-5)
     z = model.redshift(galaxies.spectra)[rows]
     np.testing.assert_allclose(spectrum.columns["spectrum_redshift"], z, atol=1e-6)
-    assert set(KEPT) <= set(image.columns)
+    kept = [*KEPT, *label_columns(shuffled.names).values()]
+    assert len(kept) == len(KEPT) + len(LABELS)
     for embeddings in (image, spectrum):
         assert embeddings.ids.tolist() == image.ids.tolist()
         assert embeddings.model_hash == model.hash()
-        for name in KEPT:
+        for name in kept:
             np.testing.assert_array_equal(embeddings.columns[name], galaxies.columns[name][rows])
         np.testing.assert_array_equal(embeddings.columns["ra"], galaxies.images.ra[rows])
         np.testing.assert_array_equal(embeddings.columns["dec"], galaxies.images.dec[rows])

@@ -50,6 +50,7 @@ def simulate(
     n: int = 20_000,
     seed: int = 0,
     size: Literal[64, 96, 152] = 96,
+    population: Literal["bgs", "lrg", "elg", "qso", "star", "mixed"] = "bgs",
     processes: int | None = None,
 ) -> None:
     """Simulate pairs of image and spectrum with known truth.
@@ -64,12 +65,16 @@ def simulate(
         Which synthetic universe.
     size
         Pixels of a cutout, 0.262 arcsec each.
+    population
+        Class of DESI's targets; mixed has all by their number on the sky.
     processes
         Worker processes; one per core if left out. The galaxies are the same.
     """
     from .. import pipeline
 
-    store = pipeline.simulate(n, out, seed=seed, size=size, processes=processes)
+    store = pipeline.simulate(
+        n, out, seed=seed, size=size, processes=processes, population=population
+    )
     print(f"{len(store)} galaxies in {out}")
 
 

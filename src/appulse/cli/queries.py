@@ -99,7 +99,7 @@ def search(
     k
         Neighbours for each.
     where
-        SQL condition, e.g. "modality = 'spectrum' and redshift < 0.3".
+        SQL condition, e.g. "modality = 'spectrum' and redshift_catalogue < 0.3".
     """
     from .. import queries
 

@@ -5,6 +5,7 @@ Shapes: B galaxies, D embedding, F features.
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from ..search.embeddings import Embeddings
 from ..spectrum.redshift import CALIBRATION
 from ..survey.photometry import aperture_fluxes, band_fluxes, filter_fluxes
 from ..survey.store import SurveyStore
-from ..survey.survey import PROPERTIES, Survey
+from ..survey.survey import Survey, label_columns
 from ..tasks.probes import KNNProbe, MLPProbe
 from ..training.run import read_metrics
 from . import baselines
@@ -31,7 +32,6 @@ from .results import Columns, Modality, Result
 from .retrieval import Matches, pool_rows
 
 PARTS = ("head-train", "validation", "test")
-LABELS = (*PROPERTIES, "morphology")
 COMPONENTS = 64
 PCA_GALAXIES = 3000  # that the components are learned from
 TOTAL = 6  # index of the aperture taken as total flux, 6″
@@ -57,17 +57,27 @@ def compare(store: SurveyStore, embedded: Embedded) -> tuple[list[Result], list[
         ValueError: If the embeddings are not the store's galaxies, or of several models.
     """
     _require_match(store, embedded)
-    names = [name for name in LABELS if name in store.names]
-    known = {part: store.columns(names, part) for part in PARTS}
+    columns = label_columns(store.names)
+    known = {part: labels_of(store, part) for part in PARTS}
     ours = from_embeddings(embedded, known)
     theirs, match = from_pixels(store, known)
     image, spectrum = embedded["test"]
     aligned = Matches(
         "appulse", image.vectors, spectrum.vectors, n_train=len(store.rows("encoder-train"))
     )
-    results = evaluate([*ours, *theirs], [aligned, match], known["test"])
+    results = [
+        replace(result, column=columns.get(result.target, ""))
+        for result in evaluate([*ours, *theirs], [aligned, match], known["test"])
+    ]
     plots = [_scatter(p, known["test"]) for p in ours if p.method == "appulse, MLP probe"]
     return results, [*plots, *_galleries(store, image, spectrum)]
+
+
+def labels_of(store: SurveyStore, part: str) -> Columns:
+    """Labels of a part's galaxies by what they are of, whatever their columns are called."""
+    columns = label_columns(store.names)
+    values = store.columns(list(columns.values()), part)
+    return {label: values[column] for label, column in columns.items()}
 
 
 def _require_match(store: SurveyStore, embedded: Embedded) -> None:
@@ -214,9 +224,10 @@ def _photometry_match(measured: Mapping[str, Measured]) -> Matches:
 
 def _template_redshifts(store: SurveyStore) -> Predictions:
     start = time.process_time()
-    rows = store.rows("head-train", "redshift IS NOT NULL")
-    train = store.take(rows, ["spectra", "redshift"])
-    match = TemplateMatch.fit(train["spectra"], train["redshift"])
+    column = label_columns(store.names)["redshift"]
+    rows = store.rows("head-train", f"{column} IS NOT NULL")
+    train = store.take(rows, ["spectra", column])
+    match = TemplateMatch.fit(train["spectra"], train[column])
     z = np.concatenate([match.predict(s) for s in _spectra(store, "test")])
     seconds = time.process_time() - start
     name = "template cross-correlation"

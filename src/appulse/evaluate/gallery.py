@@ -10,7 +10,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from ..figures import Cell, gallery
 from ..survey.rgb import to_rgb
 from ..survey.spectra import Spectra
-from ..survey.survey import Survey
+from ..survey.survey import Survey, label_columns
 from .results import Modality
 
 SMOOTHING = 15  # pixels averaged when a spectrum is drawn an inch wide
@@ -51,7 +51,8 @@ def neighbour_gallery(
 
 
 def _redshift(survey: Survey, row: int) -> str:
-    return f"z {survey.columns['redshift'][row]:.3f}" if "redshift" in survey.columns else "z ?"
+    column = label_columns(survey.columns).get("redshift")
+    return f"z {survey.columns[column][row]:.3f}" if column else "z ?"
 
 
 def _picture(survey: Survey, row: int) -> Float[np.ndarray, "y x 3"]:

@@ -28,6 +28,7 @@ class Result:
         n_train, n_test: Galaxies learned from and scored.
         baseline: Whether the method is one to beat.
         seconds: CPU time of fitting and predicting, where measured.
+        column: Of the survey, that held the target's labels.
     """
 
     method: str
@@ -41,6 +42,7 @@ class Result:
     n_test: int
     baseline: bool
     seconds: float | None = None
+    column: str = ""
 
 
 def write_results(path: str | Path, results: Sequence[Result]) -> None:

@@ -70,7 +70,8 @@ def table(spec: Table, results: Iterable[Result]) -> Element | None:
     columns = [c for c in spec.columns if c[:2] in best]
     cells = {(r.method, r.target, r.metric): r for r in shown}
     methods = {r.method: r for r in sorted(shown, key=lambda r: r.baseline)}
-    head = tag("tr", *(tag("th", h) for h in ("method", *(c[2] for c in columns), "trained on")))
+    headings = [_heading(c[2], best[c[:2]].column) for c in columns]
+    head = tag("tr", tag("th", "method"), *headings, tag("th", "trained on"))
     body = [
         _row(row, [cells.get((name, *c[:2])) for c in columns], best)
         for name, row in methods.items()
@@ -81,6 +82,10 @@ def table(spec: Table, results: Iterable[Result]) -> Element | None:
         tag("h3", spec.title, " ", tag("small", f"{n_test:,} test galaxies")),
         tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_="wide"),
     )
+
+
+def _heading(text: str, column: str) -> Element:
+    return tag("th", text, *([tag("small", column)] if column else []))
 
 
 def goodness(result: Result) -> float:

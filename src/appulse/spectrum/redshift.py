@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..survey.spectra import Spectra
 from ..survey.store import SurveyStore
+from ..survey.survey import label_columns
 
 DICTIONARY = "dictionary.safetensors"  # its place in a run folder
 ENOUGH = 6000  # spectra: the last rounds of learning use no more
@@ -292,9 +293,9 @@ def learn_dictionary(store: SurveyStore, config: DictionaryConfig) -> ShiftDicti
     """
     rows = store.rows("encoder-train")[:ENOUGH]
     dictionary = ShiftDictionary(config).fit(store.take(rows, ["spectra"])["spectra"])
-    if "redshift" in store.names:
-        known = store.rows("head-train", "redshift IS NOT NULL")[:CALIBRATION]
+    if column := label_columns(store.names).get("redshift"):
+        known = store.rows("head-train", f"{column} IS NOT NULL")[:CALIBRATION]
         if len(known):
-            labelled = store.take(known, ["spectra", "redshift"])
-            dictionary.calibrate(labelled["spectra"], labelled["redshift"])
+            labelled = store.take(known, ["spectra", column])
+            dictionary.calibrate(labelled["spectra"], labelled[column])
     return dictionary

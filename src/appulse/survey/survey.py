@@ -1,6 +1,6 @@
 """A survey in memory: pairs of image and spectrum with their catalogue."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,21 +11,43 @@ from .rows import as_index, require_rows
 from .spectra import Spectra
 
 PROPERTIES = ("redshift", "log_mstar", "age", "log_zsol", "log_ssfr")
-COLUMN_UNITS = {
+LABELS = (*PROPERTIES, "morphology")
+LABEL_UNITS = {
     "redshift": "",
-    "log_mstar": "dex(Msun)",
+    "log_mstar": "dex(Msun), formed",
     "age": "Gyr, mass-weighted",
     "log_zsol": "dex(solar)",
-    "log_ssfr": "dex(1/yr)",
+    "log_ssfr": "dex(1/yr), 1 Gyr",
     "morphology": "class",
 }
+COLUMN_UNITS = {
+    f"{label}{kind}": unit
+    for label, unit in LABEL_UNITS.items()
+    for kind in ("", "_catalogue", "_true")
+}
+
+
+def label_columns(columns: Iterable[str]) -> dict[str, str]:
+    """Which column holds each of `LABELS` that some column holds, as a catalogue has it.
+
+    Simulations tell `*_catalogue` from `*_true`; other surveys have one column, plainly named.
+    The truth is for those who ask for it by name.
+    """
+    there = set(columns)
+    choice = {label: [f"{label}_catalogue", label] for label in LABELS}
+    return {
+        label: next(name for name in names if name in there)
+        for label, names in choice.items()
+        if there.intersection(names)
+    }
 
 
 @dataclass(frozen=True, eq=False)
 class Survey:
     """Galaxies seen both ways; row i of `images`, `spectra` and each column is one galaxy.
 
-    `columns` holds labels and metadata by name, one entry per row; units are in `COLUMN_UNITS`.
+    `columns` holds labels and metadata by name, one entry per row; units are in `COLUMN_UNITS`,
+    and `label_columns` says which are the labels.
     """
 
     images: Images

@@ -18,10 +18,10 @@ from ..survey.readers import iter_images, iter_spectra, modality_of
 from ..survey.rejects import Rejects
 from ..survey.spectra import Spectra
 from ..survey.store import SurveyStore
-from ..survey.survey import PROPERTIES
+from ..survey.survey import label_columns
 from ..units import PIXEL_SCALE
 
-KEPT = ("survey", *PROPERTIES, "morphology")  # columns of a survey worth filtering by
+KEPT = ("survey", "spectype")  # columns of a survey worth filtering by, beside its labels
 
 
 def embed_images(
@@ -113,7 +113,8 @@ def embed_survey(
         rows = len(store.rows(part))
         return track((b[field] for b in batches), f"embed {field}, {part or 'all'}", rows)
 
-    labels = store.columns([name for name in KEPT if name in store.names], part)
+    kept = [name for name in KEPT if name in store.names]
+    labels = store.columns([*kept, *label_columns(store.names).values()], part)
     images = embed_images(model, read("images"), device=device, precision=precision)
     spectra = embed_spectra(model, read("spectra"), device=device, precision=precision)
     return (

@@ -40,8 +40,9 @@ def test_psf_is_the_sum_of_gaussians_it_names(star):
 
 def test_noise_has_its_variance():
     image = torch.full((4, 3, 96, 96), 0.1)
-    exposure = camera.draw_exposure(4, np.random.default_rng(0))
-    noise = camera.add_noise(image, exposure, np.random.default_rng(1)) - image
+    exposure = camera.draw_exposure(np.zeros(4), np.random.default_rng(0))
+    gain = torch.from_numpy(exposure.gain.astype(np.float32))[..., None, None]
+    noise = camera.add_noise(image, exposure, np.random.default_rng(1)) - gain * image
     variance = camera.pixel_variance(image, exposure)
     assert float((noise**2 / variance).mean()) == pytest.approx(1, abs=0.01)
     shared = np.corrcoef(noise[0, 0, :, :-1].flatten(), noise[0, 0, :, 1:].flatten())[0, 1]
@@ -50,7 +51,7 @@ def test_noise_has_its_variance():
 
 def test_source_photons_double_the_variance_at_the_level_named():
     image = torch.zeros(1, 3, 96, 96)
-    exposure = camera.draw_exposure(1, np.random.default_rng(0))
+    exposure = camera.draw_exposure(np.zeros(1), np.random.default_rng(0))
     sky = camera.pixel_variance(image, exposure)
     image += torch.tensor(camera.SKY_LEVEL)[:, None, None]
     torch.testing.assert_close(camera.pixel_variance(image, exposure), 2 * sky)
@@ -59,7 +60,9 @@ def test_source_photons_double_the_variance_at_the_level_named():
 
 def test_depth_is_the_five_sigma_limit_of_a_gaussian_point_source():
     """The error of an optimal fit is σ / sqrt(Σ psf²)."""
-    exposure = camera.Exposure(fwhm=FWHM + 0.5, depth=np.array([[24.0, 23.4, 22.5]]))
+    exposure = camera.Exposure(
+        fwhm=FWHM + 0.5, depth=np.array([[24.0, 23.4, 22.5]]), gain=np.ones((1, 3))
+    )
     axis = (np.arange(96) - 48.0) * PIXEL_SCALE
     for b in range(3):
         variance = (exposure.fwhm[0, b] / 2.35482) ** 2
@@ -72,3 +75,24 @@ def test_depth_is_the_five_sigma_limit_of_a_gaussian_point_source():
 def test_fibre_takes_its_area_of_a_flat_image():
     flux = camera.fibre_flux(torch.ones(1, 3, 96, 96))
     np.testing.assert_allclose(flux * PIXEL_SCALE**2, np.pi * 0.75**2, rtol=0.02)
+
+
+def test_seeing_and_depth_are_those_of_each_side():
+    dec = np.repeat([32.3, 32.4], 2000)
+    exposure = camera.draw_exposure(dec, np.random.default_rng(0))
+    for rows, fwhm, depth in (
+        (slice(2000), (1.29, 1.18, 1.11), (24.7, 23.9, 23.0)),
+        (slice(2000, None), (1.61, 1.47, 1.01), (24.2, 23.6, 23.0)),
+    ):
+        np.testing.assert_allclose(np.median(exposure.fwhm[rows], 0), fwhm, atol=0.02)
+        np.testing.assert_allclose(np.median(exposure.depth[rows], 0), depth, atol=0.02)
+        np.testing.assert_allclose(2.5 * np.log10(exposure.gain[rows]).std(0), 0.02, rtol=0.1)
+
+
+def test_a_displaced_fibre_sees_what_is_there():
+    image = torch.zeros(2, 3, 64, 64)
+    image[:, :, 31:33, 33:35] = 1  # centred .524 arcsec to the right
+    right, left = camera.fibre_flux(image, np.array([[0.524, 0.0], [-0.524, 0.0]]))
+    centred = torch.roll(image[:1], -2, dims=-1)
+    np.testing.assert_allclose(right, camera.fibre_flux(centred)[0], rtol=1e-4)
+    assert (left < 0.3 * right).all()

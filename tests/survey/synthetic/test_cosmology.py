@@ -5,7 +5,7 @@ from astropy.cosmology import Planck18
 
 from appulse.survey.synthetic import cosmology
 
-Z = np.random.default_rng(0).uniform(0.002, 0.64, 50)
+Z = np.random.default_rng(0).uniform(0.002, 3.9, 50)
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,9 @@ def test_oxygen_doublet_stays_between_its_density_limits(lines):
 
 
 def test_halpha_gives_the_star_formation_rate_back(population, lines):
-    star_forming = ~population.quiescent & (population.log_ssfr > -10)
+    star_forming = ~population.quiescent & (population.log_ssfr_recent > -10)
     rate = lines["H alpha"] * 5.37e-42  # Kennicutt & Evans 2012 in linear form
-    ratio = rate / 10 ** (population.log_ssfr + population.log_mstar)
+    ratio = rate / 10 ** (population.log_ssfr_recent + population.log_mstar)
     assert np.median(ratio[star_forming]) == pytest.approx(1, abs=0.01)
     assert (ratio > 0.99).all()  # a nucleus only adds
 
@@ -64,3 +64,30 @@ def test_balmer_decrement_measures_the_dust_of_the_gas():
     decrement = -np.log10(through["H beta"] / through["H alpha"])
     slope = 0.4 * (calzetti(np.array([4862.7])) - calzetti(np.array([6564.6])))
     np.testing.assert_allclose(decrement / slope, 0.75 / 0.44 * a_v / 4.05)
+
+
+def test_line_ratios_pile_up_nowhere(lines):
+    n2 = np.log10(lines["[N II] 6585"] / lines["H alpha"])
+    o3 = np.log10(lines["[O III] 5008"] / lines["H beta"])
+    for ratio in (n2, o3):
+        assert np.unique(np.round(ratio, 6), return_counts=True)[1].max() < 5
+        count, _ = np.histogram(ratio, np.arange(-2.5, 1.5, 0.02))
+        smooth = np.convolve(count, np.ones(9) / 9, "same")
+        assert (count < 2 * smooth + 15).all()
+
+
+def test_star_forming_galaxies_lie_below_kauffmann(population, lines):
+    """Kauffmann et al. (2003), equation 1, but for the active ones and some scatter."""
+    n2 = np.log10(lines["[N II] 6585"] / lines["H alpha"])
+    o3 = np.log10(lines["[O III] 5008"] / lines["H beta"])
+    below = (n2 < 0) & (o3 < 0.61 / (np.minimum(n2, 0) - 0.05) + 1.3)
+    star_forming = ~population.quiescent & (population.log_ssfr_recent > -11)
+    assert 0.8 < below[star_forming].mean() < 0.98
+
+
+def test_saturation_rises_and_stays_below_its_limit():
+    x = np.linspace(-3, 3, 200)
+    y = gas._saturate(x, -0.3, 0.1)
+    assert (np.diff(y) > 0).all()
+    assert y.max() < -0.3
+    np.testing.assert_allclose(y[x < -1], x[x < -1], atol=2e-3)

@@ -37,7 +37,10 @@ def test_delayed_exponential_has_its_closed_form():
     assert age == pytest.approx(start - mean_time, abs=0.03)
     total = tau**2 * (1 - np.exp(-start / tau) * (1 + start / tau))
     now = start * np.exp(-start / tau) / total / 1e9
-    assert history.log_ssfr(fraction)[0] == pytest.approx(np.log10(now), abs=0.03)
+    assert history.log_ssfr_recent(fraction)[0] == pytest.approx(np.log10(now), abs=0.03)
+    before = (1 + (start - 1) / tau) * np.exp(-(start - 1) / tau)
+    last = (before - (1 + start / tau) * np.exp(-start / tau)) * tau**2 / total / 1e9
+    assert history.log_ssfr(fraction)[0] == pytest.approx(np.log10(last), abs=1e-6)
 
 
 def test_ages_of_bursts_are_continuous():
@@ -50,10 +53,15 @@ def test_ages_of_bursts_are_continuous():
 
 
 def test_burst_and_trickle_change_recent_stars_alone():
-    assert history.log_ssfr(one(burst=4))[0] > history.log_ssfr(one())[0] + 0.5
+    burst, plain = one(burst=4), one()
+    assert history.log_ssfr_recent(burst)[0] > history.log_ssfr_recent(plain)[0] + 0.5
+    assert history.log_ssfr(burst)[0] == pytest.approx(history.log_ssfr(plain)[0], abs=0.15)
     dead = one(timescale=0.2, quenched=9.0, residual=1e-12)
-    assert history.log_ssfr(dead)[0] == pytest.approx(-12, abs=1e-3)
+    for rate in (history.log_ssfr(dead), history.log_ssfr_recent(dead)):
+        assert rate[0] == pytest.approx(-12, abs=1e-3)
 
 
-def test_bins_meet_the_averaging_time_of_the_label():
+def test_bins_meet_the_averaging_times_of_the_labels():
     assert history.AGE_EDGE[np.sum(history.RECENT)] == pytest.approx(0.1)
+    assert history.AGE_EDGE[np.sum(history.LAST_GYR)] == pytest.approx(1)
+    assert np.diff(history.AGE_EDGE).max() < history.STEP + 1e-9

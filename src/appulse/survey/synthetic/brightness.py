@@ -20,7 +20,7 @@ from .threads import one_thread
 
 SOLAR_LUMINOSITY = 3.828e33  # erg/s, IAU 2015
 AB_ZERO = 3.631e-20  # erg/s/cm²/Hz
-TABLE_REDSHIFT = np.linspace(0.005, 0.61, 60)
+TABLE_REDSHIFT = np.concatenate([np.linspace(0.005, 0.61, 60), np.arange(0.63, 1.74, 0.02)])
 
 
 @cache
@@ -54,13 +54,27 @@ def band_fluxes(
     return light[:, 0] * 10 ** (-0.4 * magnitudes) * (10**log_mass / area)[:, None]
 
 
+def band_maggies(
+    flux: Float[np.ndarray, "B W"], wavelength: Float[np.ndarray, "W"]
+) -> Float[np.ndarray, "B 3"]:
+    """AB maggies in g, r, z of observed-frame spectra in erg/s/cm²/Å."""
+    weight = np.stack([photon_weights(f, wavelength) for f in filters()], axis=1)
+    return flux @ weight
+
+
 @cache
 def _table() -> Float[np.ndarray, "R Z 2 3 A"]:
     """Light of 1 M☉ formed by redshift, metallicity, band and age, then its A(λ)/A_V-weighted sum.
 
     In nanomaggies × cm²: flux times 4π D².
     """
-    weight = np.stack([[_photon_weights(f, z) for f in filters()] for z in TABLE_REDSHIFT])
+    weight = np.stack(
+        [
+            [photon_weights(f, WAVELENGTH * (1 + z)) / (1 + z) for f in filters()]
+            for z in TABLE_REDSHIFT
+        ]
+    )
+    weight *= 1e9 * SOLAR_LUMINOSITY
     weight = np.stack([weight, weight * magnitudes_per_av(WAVELENGTH)], axis=1)
     luminosity = stellar_grid().luminosity
     with one_thread():
@@ -70,10 +84,11 @@ def _table() -> Float[np.ndarray, "R Z 2 3 A"]:
     return np.ascontiguousarray(flux.numpy().reshape(shape).transpose(2, 0, 3, 4, 1))
 
 
-def _photon_weights(response: FilterResponse, z: float) -> Float[np.ndarray, "L"]:
-    """Weights of the rest-frame spectrum in a band's AB flux at redshift z (Hogg et al. 2002)."""
-    observed = WAVELENGTH * (1 + z)
+def photon_weights(
+    response: FilterResponse, observed: Float[np.ndarray, "W"]
+) -> Float[np.ndarray, "W"]:
+    """Weights of a spectrum in erg/s/cm²/Å in a band's AB maggies (Hogg et al. 2002, eq. 8)."""
     counts = np.interp(observed, response.wavelength, response.response, left=0, right=0)
     step = np.gradient(observed)
     reference = AB_ZERO * SPEED_OF_LIGHT * 1e13 * np.sum(counts / observed * step)
-    return 1e9 * SOLAR_LUMINOSITY * counts * observed * step / (1 + z) / reference
+    return counts * observed * step / reference

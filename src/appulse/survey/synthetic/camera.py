@@ -1,6 +1,7 @@
-"""Imaging instrument: seeing, depth and noise of a Legacy Surveys cutout.
+"""Imaging instruments: seeing, depth and noise of a Legacy Surveys cutout.
 
-Typical seeing and depth of DECaLS (Dey et al. 2019, table 4); their scatter is ad hoc.
+The south was observed with DECam, the north with BASS (g, r) and MzLS (z). Typical seeing and
+depth are published, their scatter is ours. Filters are DECam's everywhere.
 """
 
 from dataclasses import dataclass
@@ -17,8 +18,19 @@ FIBRE_RADIUS = 0.75  # arcsec, DESI
 SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
 # Three Gaussians (share, width over that of a Gaussian of the same FWHM): a core with wings.
 PSF = ((0.80, 0.972), (0.17, 1.829), (0.03, 4.181))
+NORTH = 32.375  # degrees of declination, where the surveys of the north begin
+# FWHM in arcsec and 5 σ depth for a point source, AB, in g, r, z: median, and scatter.
+# South: Dey et al. (2019). North: Dey et al. (2019) and Zou et al. (2019).
+SOUTH_FWHM, NORTH_FWHM = (1.29, 1.18, 1.11), (1.61, 1.47, 1.01)
+SOUTH_DEPTH, NORTH_DEPTH = (24.7, 23.9, 23.0), (24.2, 23.6, 23.0)
+FWHM_SCATTER, DEPTH_SCATTER = 0.1, 0.2  # relative; mag
+# mag, in each band of a cutout. Zero points are good to .01; with .02, redshifts from magnitudes
+# are as hard as in SDSS's main sample (benchmarks/realism.py).
+ZERO_POINT_SCATTER = 0.02
+SKY_BRIGHTNESS = (22.04, 20.91, 18.46)  # AB per square arcsec in g, r, z, DECam on a dark night
 # nanomaggies per pixel at which a source's own photons double the variance of g, r, z
-SKY_LEVEL = (0.04, 0.07, 0.2)
+SKY_LEVEL = tuple(PIXEL_SCALE**2 * magnitude_to_flux(np.array(SKY_BRIGHTNESS)))
+FIBRE_OFFSET = 0.07  # arcsec along each axis, scatter of fibres about their targets
 
 Stamps = Float[Tensor, "B 3 y x"]
 PerBand = Float[np.ndarray, "B 3"]
@@ -26,10 +38,14 @@ PerBand = Float[np.ndarray, "B 3"]
 
 @dataclass(frozen=True, eq=False)
 class Exposure(Table):
-    """Seeing (FWHM, arcsec) and depth (5 σ for a point source, AB) in g, r, z."""
+    """Seeing (FWHM, arcsec), depth (5 σ for a point source, AB) and gain in g, r, z.
+
+    The gain is by how much fluxes are measured too bright.
+    """
 
     fwhm: PerBand
     depth: PerBand
+    gain: PerBand
 
     @property
     def sky_noise(self) -> PerBand:
@@ -38,11 +54,15 @@ class Exposure(Table):
         return magnitude_to_flux(self.depth) / 5 / np.sqrt(noise_pixels)
 
 
-def draw_exposure(n: int, rng: np.random.Generator) -> Exposure:
-    """Conditions of `n` cutouts."""
-    fwhm = rng.normal([1.45, 1.28, 1.18], [0.14, 0.13, 0.12], (n, 3))
-    depth = rng.normal([24.0, 23.4, 22.5], 0.2, (n, 3))
-    return Exposure(fwhm=np.clip(fwhm, 0.85, 2.2), depth=depth)
+def draw_exposure(dec: Float[np.ndarray, "B"], rng: np.random.Generator) -> Exposure:
+    """Conditions of cutouts at declinations in degrees."""
+    north = dec[:, None] > NORTH
+    fwhm = np.where(north, NORTH_FWHM, SOUTH_FWHM)
+    fwhm = fwhm * (1 + FWHM_SCATTER * rng.standard_normal(fwhm.shape))
+    depth = np.where(north, NORTH_DEPTH, SOUTH_DEPTH)
+    depth = depth + DEPTH_SCATTER * rng.standard_normal(fwhm.shape)
+    gain = 10 ** (0.4 * ZERO_POINT_SCATTER * rng.standard_normal(fwhm.shape))
+    return Exposure(fwhm=np.clip(fwhm, 0.75, 2.4), depth=depth, gain=gain)
 
 
 def blur(image: Stamps, fwhm: PerBand) -> Stamps:
@@ -81,12 +101,21 @@ def pixel_variance(image: Stamps, exposure: Exposure) -> Stamps:
 def add_noise(image: Stamps, exposure: Exposure, rng: np.random.Generator) -> Stamps:
     """An observation of a noise-free, blurred image."""
     noise = torch.from_numpy(rng.standard_normal(tuple(image.shape), dtype=np.float32))
-    return image + noise * torch.sqrt(pixel_variance(image, exposure))
+    gain = torch.from_numpy(exposure.gain.astype(np.float32))[..., None, None]
+    return gain * image + noise * torch.sqrt(pixel_variance(image, exposure))
 
 
-def fibre_flux(image: Stamps) -> Float[np.ndarray, "B 3"]:
-    """Light of blurred images inside DESI's fibre, centred on the stamp, nanomaggies."""
-    axis = (torch.arange(image.shape[-1]) - (image.shape[-1] - 1) / 2) * PIXEL_SCALE
-    distance = torch.hypot(axis, axis[:, None])
+def fibre_flux(
+    image: Stamps, offset: Float[np.ndarray, "B 2"] | None = None
+) -> Float[np.ndarray, "B 3"]:
+    """Light of blurred images inside DESI's fibre, nanomaggies.
+
+    `offset` is the fibre's x and y from the centre of the stamp in arcsec.
+    """
+    middle, reach = image.shape[-1] // 2, 6  # pixels; the fibre and its offset lie inside
+    near = slice(middle - reach, middle + reach)
+    axis = (torch.arange(image.shape[-1]) - (image.shape[-1] - 1) / 2)[near] * PIXEL_SCALE
+    x, y = torch.zeros(2, 1) if offset is None else torch.from_numpy(offset.astype(np.float32)).T
+    distance = torch.hypot(axis - x[:, None, None], axis[:, None] - y[:, None, None])
     inside = (0.5 + (FIBRE_RADIUS - distance) / PIXEL_SCALE).clamp(0, 1)  # share of the pixel
-    return (image * inside).sum((2, 3)).numpy()
+    return (image[..., near, near] * inside[:, None]).sum((2, 3)).numpy()

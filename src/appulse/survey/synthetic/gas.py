@@ -12,6 +12,10 @@ from .population import Population
 LOG_HALPHA_PER_SFR = 41.27  # erg/s per M☉/yr (Kennicutt & Evans 2012, table 1)
 # E(B-V) of starlight is .44 of that of gas in starbursts (Calzetti et al. 2000); .75 is ad hoc.
 GAS_TO_STAR_DUST = 0.75 / 0.44
+# Chance of an active nucleus per dex of mass above 9.8, quiescent and star-forming; log10 of its
+# Hα luminosity in erg/s per M☉, and of N II/Hα, O III/Hβ, S II/Hα with scatter.
+ACTIVE, ACTIVE_HALPHA = (0.30, 0.08), 29.2
+ACTIVE_RATIOS = {"nitrogen2": (0.05, 0.12), "oxygen3": (0.45, 0.3), "sulfur2": (-0.05, 0.1)}
 SOLAR_OXYGEN = 8.69  # 12 + log(O/H), Asplund et al. 2009
 
 Galaxies = Float[np.ndarray, "B"]
@@ -65,8 +69,8 @@ def draw_line_luminosities(
     n = len(galaxies.redshift)
     active = _draw_active(galaxies, rng)
     ratios = _draw_ratios(oxygen_abundance(galaxies.log_zsol, rng), active, rng)
-    halpha = 10 ** (galaxies.log_ssfr + galaxies.log_mstar + LOG_HALPHA_PER_SFR)
-    nucleus = 10 ** (galaxies.log_mstar + 29.2 + 0.3 * rng.standard_normal(n))
+    halpha = 10 ** (galaxies.log_ssfr_recent + galaxies.log_mstar + LOG_HALPHA_PER_SFR)
+    nucleus = 10 ** (galaxies.log_mstar + ACTIVE_HALPHA + 0.3 * rng.standard_normal(n))
     halpha = halpha + np.where(active, nucleus, 0)
     hbeta = halpha / LINES["H alpha"].ratio
     oxygen2, long = hbeta * 10**ratios.oxygen2, rng.uniform(0.55, 0.62, n)
@@ -89,7 +93,13 @@ def line_transmission(a_v: Galaxies) -> Float[np.ndarray, "B K"]:
 def oxygen_abundance(log_zsol: Galaxies, rng: np.random.Generator) -> Galaxies:
     """12 + log(O/H) of gas that follows the stars' metallicity, within the strong-line range."""
     scatter = 0.06 * rng.standard_normal(len(log_zsol))
-    return np.clip(SOLAR_OXYGEN + 0.85 * (log_zsol + 0.05) + scatter, 7.8, 9.05)
+    mean = SOLAR_OXYGEN + 0.85 * (log_zsol + 0.05) + scatter
+    return np.maximum(_saturate(mean, 8.9, 0.08), 7.8)
+
+
+def _saturate(x: Galaxies, limit: float, softness: float) -> Galaxies:
+    """Rises with x and bends below a limit, so that nothing piles up there."""
+    return limit - softness * np.logaddexp(0, (limit - x) / softness)
 
 
 def nitrogen_ratio(oxygen: Galaxies) -> Galaxies:
@@ -114,7 +124,7 @@ def sulfur_ratio(oxygen: Galaxies) -> Galaxies:
 
 def _draw_active(galaxies: Population, rng: np.random.Generator) -> Bool[np.ndarray, "B"]:
     """Which galaxies have an active nucleus: more of the massive and the dead (ad hoc)."""
-    chance = np.where(galaxies.quiescent, 0.30, 0.08) * np.clip(galaxies.log_mstar - 9.8, 0, 1.3)
+    chance = np.where(galaxies.quiescent, *ACTIVE) * np.clip(galaxies.log_mstar - 9.8, 0, 1.3)
     return rng.random(len(chance)) < chance
 
 
@@ -124,13 +134,14 @@ def _draw_ratios(
     """Relations with scatter; active nuclei sit at Seyfert and LINER places instead (ad hoc)."""
     n = len(oxygen)
     noise = rng.standard_normal((4, n))
-    nitrogen2 = np.clip(nitrogen_ratio(oxygen) + 0.08 * noise[0], -2, -0.2)
-    oxygen3 = oxygen_nitrogen_ratio(oxygen) + nitrogen2 + 0.12 * noise[1]
+    nitrogen2 = _saturate(nitrogen_ratio(oxygen), -0.3, 0.1) + 0.08 * noise[0]
+    oxygen3 = _saturate(oxygen_nitrogen_ratio(oxygen) + nitrogen2, 0.8, 0.1) + 0.12 * noise[1]
     oxygen2 = np.clip(oxygen2_ratio(oxygen) + 0.08 * noise[2], -1, 0.8)
     sulfur2 = np.clip(sulfur_ratio(oxygen) + 0.06 * noise[3], -1.4, -0.2)
+    nuclear = {name: rng.normal(*place, n) for name, place in ACTIVE_RATIOS.items()}
     return _Ratios(
-        nitrogen2=np.where(active, rng.normal(0.05, 0.12, n), nitrogen2),
-        oxygen3=np.where(active, rng.normal(0.45, 0.3, n), np.clip(oxygen3, -1, 0.85)),
-        sulfur2=np.where(active, rng.normal(-0.05, 0.1, n), sulfur2),
+        nitrogen2=np.where(active, nuclear["nitrogen2"], nitrogen2),
+        oxygen3=np.where(active, nuclear["oxygen3"], oxygen3),
+        sulfur2=np.where(active, nuclear["sulfur2"], sulfur2),
         oxygen2=oxygen2,
     )

@@ -20,6 +20,7 @@ from .table import Table
 
 FIELD = 152 * PIXEL_SCALE  # arcsec; neighbours are strewn over the widest stamp
 NEIGHBOURS = 10  # at most; 5.5 on average
+POINT_SIGMA = 0.55 * PIXEL_SCALE  # arcsec; the sharpest that pixels can draw
 LANE_DEPTH = (0.55, 0.4, 0.0)  # of a dust lane in g, r, z
 # By how much bulge, bar, clumps and arms are redder or bluer than the disk in g, r, z.
 REDDER = np.array([1.0, 0.0, -0.5])
@@ -49,7 +50,7 @@ def draw_neighbours(r_eff: Float[np.ndarray, "B"], rng: np.random.Generator) -> 
     sigma = np.where(star, 0.05, rng.uniform(0.3, 0.9, shape))
     g, z = r + rng.normal(0.9, 0.4, shape), r - rng.normal(0.45, 0.25, shape)
     flux = magnitude_to_flux(np.stack([g, r, z], axis=1)) * present[:, None]
-    return Neighbours(x=x, y=y, sigma=np.maximum(sigma, 0.55 * PIXEL_SCALE), flux=flux)
+    return Neighbours(x=x, y=y, sigma=np.maximum(sigma, POINT_SIGMA), flux=flux)
 
 
 def render_galaxies(shape: Morphology, flux: Float[np.ndarray, "B 3"], size: int) -> Stamps:
@@ -63,6 +64,14 @@ def render_galaxies(shape: Morphology, flux: Float[np.ndarray, "B 3"], size: int
     image = (scale.transpose(1, 2) @ parts.flatten(2)).unflatten(2, (size, size))
     _add_dust_lanes(image, shape, v, radius)
     return image
+
+
+def render_points(
+    x: Float[np.ndarray, "B"], y: Float[np.ndarray, "B"], flux: Float[np.ndarray, "B 3"], size: int
+) -> Stamps:
+    """Images of one point source each, at x and y arcsec from the middle of the stamp."""
+    sigma = np.full((len(x), 1), POINT_SIGMA)
+    return render_neighbours(Neighbours(x[:, None], y[:, None], sigma, flux[..., None]), size)
 
 
 def render_neighbours(neighbours: Neighbours, size: int) -> Stamps:

@@ -18,6 +18,13 @@ from .table import Table
 CLASSES = ("elliptical", "smooth disk", "spiral", "barred", "edge-on", "disturbed")
 ELLIPTICAL, SMOOTH, SPIRAL, BARRED, EDGE_ON, DISTURBED = range(6)
 CLUMPS = 8
+# Half-light radius along the major axis: log10 kpc at log M = 10.75 of mass formed, growth in
+# dex/dex; scatter in dex; power of 1 + z.
+DEAD_SIZE, ALIVE_SIZE = (0.60, 0.62), (0.775, 0.22)
+SIZE_SCATTER, SIZE_EVOLUTION = 0.16, -0.7
+MERGERS = (0.04, 0.10)  # share of quiescent and of star-forming galaxies
+ALIVE_KINDS = (0.62, 0.20)  # share of spiral and of barred among star-forming galaxies
+THICKNESS = 0.15  # of disks, minor over major axis
 
 Galaxies = Float[np.ndarray, "B"]
 
@@ -82,7 +89,7 @@ def draw_morphology(galaxies: Population, rng: np.random.Generator) -> Morpholog
     kind = _draw_kind(galaxies, rng)
     r_eff = _draw_size(galaxies, rng)
     scale = r_eff / 1.678 * 1.15 * np.where(kind == EDGE_ON, 1.25, 1)
-    star_formation = np.clip((galaxies.log_ssfr + 11) / 1.2, 0, 1.2)
+    star_formation = np.clip((galaxies.log_ssfr_recent + 11) / 1.2, 0, 1.2)
     elliptical = kind == ELLIPTICAL
     return Morphology(
         kind=kind,
@@ -109,10 +116,10 @@ def _draw_kind(galaxies: Population, rng: np.random.Generator) -> Int[np.ndarray
     n = len(galaxies.redshift)
     u = rng.random(n)
     dead = np.where(u < 0.68 + 0.15 * (galaxies.log_mstar - 10.7), ELLIPTICAL, SMOOTH)
-    alive = np.select([u < 0.62, u < 0.82], [SPIRAL, BARRED], SMOOTH)
+    alive = np.select([u < ALIVE_KINDS[0], u < sum(ALIVE_KINDS)], [SPIRAL, BARRED], SMOOTH)
     kind = np.where(galaxies.quiescent, dead, alive)
     kind = np.where((np.cos(galaxies.inclination) < 0.24) & (kind != ELLIPTICAL), EDGE_ON, kind)
-    merging = rng.random(n) < np.where(galaxies.quiescent, 0.04, 0.10)
+    merging = rng.random(n) < np.where(galaxies.quiescent, *MERGERS)
     return np.where(merging, DISTURBED, kind)
 
 
@@ -127,18 +134,18 @@ def _draw_bulge(
 
 def _draw_size(galaxies: Population, rng: np.random.Generator) -> Galaxies:
     """Half-light radius in arcsec: steep with mass for dead galaxies, shallow for disks."""
-    dead = 0.60 + 0.62 * (galaxies.log_mstar - 10.75)
-    alive = 0.72 + 0.22 * (galaxies.log_mstar - 10.5)
-    scatter = 0.16 * rng.standard_normal(len(galaxies.redshift))
+    above = galaxies.log_mstar - 10.75
+    dead, alive = (at_pivot + slope * above for at_pivot, slope in (DEAD_SIZE, ALIVE_SIZE))
+    scatter = SIZE_SCATTER * rng.standard_normal(len(galaxies.redshift))
     kpc = 10 ** (np.where(galaxies.quiescent, dead, alive) + scatter)
-    kpc *= (1 + galaxies.redshift) ** -0.7
+    kpc *= (1 + galaxies.redshift) ** SIZE_EVOLUTION
     return np.clip(kpc, 0.4, 40) / cosmology.kpc_per_arcsec(galaxies.redshift)
 
 
 def _disk_ratio(inclination: Galaxies, kind: Int[np.ndarray, "B"]) -> Galaxies:
-    """Projected axis ratio of an oblate disk with intrinsic thickness .15 (Hubble 1926)."""
-    ratio = np.sqrt(0.15**2 + (1 - 0.15**2) * np.cos(inclination) ** 2)
-    return np.where(kind == EDGE_ON, np.clip(ratio, 0.15, 0.27), ratio)
+    """Projected axis ratio of an oblate disk (Hubble 1926)."""
+    ratio = np.sqrt(THICKNESS**2 + (1 - THICKNESS**2) * np.cos(inclination) ** 2)
+    return np.where(kind == EDGE_ON, np.clip(ratio, THICKNESS, 0.27), ratio)
 
 
 def _draw_sersic(log_mass: Galaxies, rng: np.random.Generator) -> Galaxies:

@@ -16,11 +16,13 @@ from .cosmology import luminosity_distance
 from .dust import magnitudes_per_av
 from .gas import LINE_WAVELENGTH
 from .population import Population
-from .ssp import LOG_STEP, WAVELENGTH, stellar_grid
+from .ssp import LOG_STEP, OPTICAL, WAVELENGTH, stellar_grid
 from .table import Table
 
 INSTRUMENT_SIGMA = 0.8  # Å, DESI's line spread, nearly the same at all wavelengths
 FLUX_SCALE = 1e17  # spectra are in 1e-17 erg/s/cm²/Å
+# Velocity dispersion of stars: log10 km/s at log M = 11 of mass formed, dex/dex, scatter in dex.
+DISPERSION, GAS_DISPERSION = (2.22, 0.28, 0.06), 0.55  # of gas over that of stars
 LINE_REACH = 48  # pixels on either side of a line's centre: 4.6 σ of the broadest
 
 Galaxies = Float[np.ndarray, "B"]
@@ -36,16 +38,21 @@ class Motions(Table):
 
 def draw_motions(log_mass: Galaxies, rng: np.random.Generator) -> Motions:
     """A Faber & Jackson (1976) relation with mass; gas moves at about half the dispersion."""
-    n = len(log_mass)
-    log_sigma = 2.22 + 0.28 * (log_mass - 11) + 0.06 * rng.standard_normal(n)
+    n, (at_pivot, slope, scatter) = len(log_mass), DISPERSION
+    log_sigma = at_pivot + slope * (log_mass - 11) + scatter * rng.standard_normal(n)
     stars = np.clip(10**log_sigma, 40, 380)
-    return Motions(stars=stars, gas=np.clip(0.55 * stars * rng.lognormal(0, 0.2, n), 40, 250))
+    gas = GAS_DISPERSION * stars * rng.lognormal(0, 0.2, n)
+    return Motions(stars=stars, gas=np.clip(gas, 40, 250))
 
 
 def starlight(galaxies: Population, sigma: Galaxies) -> Float[Tensor, "B R"]:
-    """Spectra behind dust, broadened by `sigma` km/s; rest frame, L☉/Å per M☉ formed."""
-    light = stellar_grid().composite(galaxies.log_zsol, galaxies.mass_fraction)
-    opacity = torch.from_numpy(magnitudes_per_av(WAVELENGTH).astype(np.float32))
+    """Spectra behind dust, broadened by `sigma` km/s; rest frame, L☉/Å per M☉ formed.
+
+    On the whole of `ssp.WAVELENGTH`, or its optical part if no galaxy shows more.
+    """
+    pixels = OPTICAL if galaxies.redshift.max() < 0.6 else slice(None)
+    light = stellar_grid().composite(galaxies.log_zsol, galaxies.mass_fraction, pixels)
+    opacity = torch.from_numpy(magnitudes_per_av(WAVELENGTH[pixels]).astype(np.float32))
     a_v = torch.from_numpy(galaxies.a_v.astype(np.float32))[:, None]
     return broaden(light * torch.exp(-0.4 * np.log(10) * a_v * opacity), sigma)
 
@@ -63,7 +70,8 @@ def broaden(light: Float[Tensor, "B R"], sigma: Galaxies) -> Float[Tensor, "B R"
 
 def observe(light: Float[Tensor, "B R"], z: Galaxies, log_mass: Galaxies) -> Float[Tensor, "B L"]:
     """Redshifts rest-frame spectra of 1 M☉ to the DESI grid, 1e-17 erg/s/cm²/Å in total."""
-    position = np.log(desi_grid() / WAVELENGTH[0]) / LOG_STEP - np.log1p(z)[:, None] / LOG_STEP
+    first = WAVELENGTH[-light.shape[1]]  # of starlight; both end alike
+    position = (np.log(desi_grid() / first) - np.log1p(z)[:, None]) / LOG_STEP
     below = position.astype(np.int64)
     part = torch.from_numpy((position - below).astype(np.float32))
     index = torch.from_numpy(below)

@@ -1,7 +1,7 @@
 """Spectroscopic instrument: throughput, sky, noise and calibration in the manner of DESI.
 
 Numbers are ad hoc, tuned so that the signal-to-noise per pixel of a bright-survey exposure comes
-out near 1.4, 3.3 and 10 (5, 50, 95 %).
+out near 1.2, 2.7 and 7 (5, 50, 95 %).
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,23 @@ from functools import cache
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from ...units import DESI_PIXELS, desi_grid
 from .table import Table
+from .targets import BRIGHT_TIME
 
-SKY_NOISE = 0.50  # 1e-17 erg/s/cm²/Å per pixel at unit throughput and sky
+SKY_NOISE = 0.36  # 1e-17 erg/s/cm²/Å per pixel in 180 s at unit throughput and sky
+SKY_CONTINUUM, LINE_STRENGTH = 0.45, 1.5  # of the sky's photons: between lines, and per line
+# Noise at wavelengths in Å relative to that at 6500 Å, as DESI's coadds of faint targets have it.
+RELATIVE_NOISE = {
+    3600: 12.5, 3650: 10.7, 3800: 5.9, 4000: 3.5, 4300: 2.5, 4700: 1.8, 5200: 1.44, 6000: 1.3,
+    6500: 1.0, 7000: 0.83, 7700: 0.8, 8200: 0.69, 9000: 0.69, 9400: 0.85, 9824: 1.0,
+}  # fmt: skip
+NOISE_SCATTER = 0.15  # in ln, from exposure to exposure
+GREY_ERROR, TILT_ERROR = 0.02, 0.02  # of the flux calibration, in level and in slope
+SKY_RESIDUAL = 0.03  # of the strength of sky lines
 # Telluric bands: Å, Å (σ), depth.
 TELLURIC = (
     (6875.0, 14.0, 0.25),
@@ -25,7 +36,7 @@ TELLURIC = (
     (9400.0, 130.0, 0.3),
 )
 # Dichroics between the three arms: Å, Å (σ), depth.
-DICHROICS = ((5780.0, 35.0, 0.25), (7580.0, 30.0, 0.2))
+DICHROICS = ((5780.0, 60.0, 0.2), (7580.0, 30.0, 0.1))
 # Bright night-sky lines beside the OH forest: Å, strength.
 SKY_LINES = ((5578.9, 9.0), (5891.6, 1.5), (5897.6, 1.0), (6302.0, 3.5), (6365.5, 1.2))
 
@@ -50,19 +61,20 @@ class Conditions(Table):
     residual: Float[np.ndarray, "B"]
 
 
-def draw_conditions(n: int, rng: np.random.Generator) -> Conditions:
-    """Conditions of `n` exposures; calibration is good to 2 % in level and in slope."""
+def draw_conditions(n: int, rng: np.random.Generator, seconds: float = BRIGHT_TIME) -> Conditions:
+    """Conditions of `n` exposures of so many effective seconds."""
+    longer = np.sqrt(seconds / BRIGHT_TIME)
     return Conditions(
-        noise=rng.lognormal(0, 0.15, n),
-        grey=rng.normal(0, 0.02, n),
-        tilt=rng.normal(0, 0.02, n),
-        residual=rng.normal(0, 0.018, n),
+        noise=rng.lognormal(0, NOISE_SCATTER, n) / longer,
+        grey=rng.normal(0, GREY_ERROR, n),
+        tilt=rng.normal(0, TILT_ERROR, n),
+        residual=rng.normal(0, SKY_RESIDUAL, n),
     )
 
 
 def variance(flux: Flux, conditions: Conditions) -> Flux:
     """Noise variance of each pixel: sky and the source's own photons through the throughput."""
-    sky = torch.from_numpy((0.45 + 0.1925 * sky_lines()).astype(np.float32))
+    sky = torch.from_numpy((SKY_CONTINUUM + LINE_STRENGTH * sky_lines()).astype(np.float32))
     gain = torch.from_numpy((SKY_NOISE**2 / 0.6 / throughput() ** 2).astype(np.float32))
     noise = _column(conditions.noise)
     return noise**2 * gain * (sky + 0.10 * flux.clamp(min=0))
@@ -88,13 +100,12 @@ def noise(variance: Flux, rng: np.random.Generator) -> Flux:
 
 @cache
 def throughput() -> Pixels:
-    """Of atmosphere and instrument, relative to its best: blue roll-off, dichroics, telluric."""
+    """Of atmosphere and instrument, relative to its best; from `RELATIVE_NOISE`."""
     wave = desi_grid()
     air = 1 - sum(depth * _gaussian(wave, center, sigma) for center, sigma, depth in TELLURIC)
     arms = 1 - sum(depth * _gaussian(wave, center, sigma) for center, sigma, depth in DICHROICS)
-    blue = 1 / (1 + np.exp(-(wave - 3850) / 170))
-    red = 1 - 0.8 * np.clip((wave - 9400) / 900, 0, None)
-    return air * arms * blue * red
+    noise = np.exp(PchipInterpolator([*RELATIVE_NOISE], np.log([*RELATIVE_NOISE.values()]))(wave))
+    return air * arms * noise.min() / noise
 
 
 @cache

@@ -1,0 +1,88 @@
+"""How real the synthetic survey looks, against shared/data: writes results/realism.json and PNGs.
+
+    OMP_NUM_THREADS=1 python benchmarks/realism.py ../shared/data
+
+Only curves and statistics of the real files are shown, never their pixels. Nothing is fitted here.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from appulse.survey.synthetic.morphology import draw_morphology
+from appulse.survey.synthetic.population import Population, draw_population
+from appulse.survey.synthetic.simulate import simulate
+from appulse.units import desi_grid
+from realism_figures import save_figures
+from realism_photometry import (
+    COLOURS,
+    SEED,
+    atlas_continua,
+    main_colours,
+    red_colours,
+    redshift_from_magnitudes,
+    sdss_magnitudes,
+)
+from realism_spectra import desi_classifier, line_ratios, sdss_classifier, sky_residuals
+from record import RESULTS, write_result
+
+
+def main(folder: Path) -> None:
+    galaxies = draw_population(12_000, np.random.default_rng(SEED))
+    magnitudes = sdss_magnitudes(galaxies)
+    results = {
+        "colours": {
+            "main sample": main_colours(folder, galaxies, magnitudes),
+            "red galaxies": red_colours(folder),
+        },
+        "redshift from magnitudes": redshift_from_magnitudes(folder, galaxies, magnitudes),
+        "continua": atlas_continua(folder, galaxies[:2000]),
+        "line ratios": line_ratios(folder, galaxies),
+        "sky": sky_residuals(folder),
+        "survey": survey_statistics(galaxies),
+        "classifiers": {
+            "SDSS galaxies": sdss_classifier(folder),
+            "DESI SV3": desi_classifier(folder),
+        },
+    }
+    save_figures(RESULTS, results)
+    print(summary(results))
+    print(write_result("realism", {"summary": summary(results), **results}))
+
+
+def summary(results: dict[str, Any]) -> dict[str, Any]:
+    """One number for each comparison."""
+    worst = {
+        name: {c: round(float(np.abs(t["difference"][c]).max()), 3) for c in COLOURS}
+        for name, t in results["colours"].items()
+    }
+    return {
+        "largest difference of colour quantiles, mag": worst,
+        "redshift from magnitudes": results["redshift from magnitudes"],
+        "atlas galaxies inside the simulated range": results["continua"]["inside"],
+        "sky, simulated and real": {k: results["sky"][k] for k in ("simulated", "real")},
+        "AUROC": {k: v["AUROC"] for k, v in results["classifiers"].items()},
+    }
+
+
+def survey_statistics(galaxies: Population) -> dict[str, Any]:
+    """Percentiles of signal-to-noise, sizes, brightness of the simulated survey."""
+    survey = simulate(1024, seed=SEED, size=64)
+    window = (desi_grid() > 6000) & (desi_grid() < 7200)
+    ratio = np.median(survey.spectra.flux[:, window] * np.sqrt(survey.spectra.ivar[:, window]), 1)
+    shape = draw_morphology(galaxies, np.random.default_rng(SEED))
+    quantities = {
+        "signal-to-noise per pixel, 6000-7200 Å": ratio,
+        "r_eff, arcsec": shape.r_eff,
+        "redshift": galaxies.redshift,
+        "fibre fraction": survey.columns["fibre_fraction"],
+    }
+    return {
+        k: np.percentile(v, (5, 25, 50, 75, 95)).round(3).tolist() for k, v in quantities.items()
+    }
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data"))
