@@ -5,19 +5,23 @@ components need no code of ours: `sklearn.decomposition.PCA(64).fit(pixels)` on 
 `spectrum_pixels` of galaxies outside the test part, then a probe on the scores.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Float
 from sklearn.cluster import KMeans
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-from ..spectrum.redshift import ShiftDictionary, high_pass, unit_templates
+from ..spectrum.redshift import DictionaryConfig, ShiftDictionary, high_pass, unit_templates
 from ..survey.photometry import band_fluxes
 from ..survey.spectra import Spectra
 from ..tasks.probes import Features, MLPProbe, Targets, ValFeatures, ValTargets
 
 SOFTENING = 0.5  # nanomaggies: fluxes below behave linearly, above logarithmically
 BAND_SOFTENING = 0.1  # the same for spectra, 1e-17 erg/s/cm²/Å
+FEWEST = 5  # galaxies of a template
+SHRINK = 0.1  # of a template's mean weight: where it has much less, it says less
 PIXEL_SOFTENING = 0.02  # nanomaggies per pixel; about the sky noise of a Legacy Surveys image
 
 
@@ -144,7 +148,8 @@ class TemplateMatch:
     """Redshifts by cross-correlation with templates stacked from galaxies of known redshift.
 
     What a survey's pipeline does with a template library (Tonry & Davis 1979): the library is
-    the mean rest-frame spectrum of each of 12 kinds, found by k-means.
+    the mean rest-frame spectrum of each of 12 kinds, found by k-means. Fewer galaxies make fewer
+    kinds, and a kind of few galaxies no template: it would be their noise.
     """
 
     def __init__(self, dictionary: ShiftDictionary):
@@ -153,8 +158,7 @@ class TemplateMatch:
     @classmethod
     def fit(cls, spectra: Spectra, redshift: Float[np.ndarray, "B"]) -> "TemplateMatch":
         """Stacks continuum-free spectra at their shifts; the largest redshift sits at shift 0."""
-        dictionary = ShiftDictionary()
-        config = dictionary.config
+        config = DictionaryConfig()
         flux, weight = (x.numpy() for x in high_pass(spectra, config))
         zero = np.log1p(redshift.max())
         shift = np.rint((zero - np.log1p(redshift)) / config.bin).astype(int)
@@ -162,9 +166,14 @@ class TemplateMatch:
         rest, known = np.zeros((2, near.sum(), config.length), dtype=np.float32)
         for row, (s, f, w) in enumerate(zip(shift[near], flux[near], weight[near], strict=True)):
             rest[row, s : s + config.bins], known[row, s : s + config.bins] = f, w
-        kinds = KMeans(config.templates, n_init=1, random_state=0).fit_predict(rest * (known > 0))
-        members = np.eye(config.templates, dtype=np.float32)[kinds].T
-        templates = (members @ (known * rest)) / np.maximum(members @ known, 1)
+        count = int(np.clip(len(rest) // config.members, 1, config.templates))
+        kinds = KMeans(count, n_init=1, random_state=0).fit_predict(rest * (known > 0))
+        members = np.eye(count, dtype=np.float32)[kinds].T
+        members = members[members.sum(1) >= min(FEWEST, members.sum(1).max())]
+        seen = members @ known
+        little = SHRINK * seen.mean(axis=1, keepdims=True)
+        templates = (members @ (known * rest)) / (seen + little)
+        dictionary = ShiftDictionary(replace(config, templates=len(templates)))
         dictionary.templates = unit_templates(torch.from_numpy(templates))
         dictionary.zero_point.fill_(zero)
         return cls(dictionary)
