@@ -129,7 +129,7 @@ def test_baselines_are_no_straw_men(scores):
     assert scores["PCA + k-NN", "image", "redshift", "R²"].value > 0
     assert scores["PCA + k-NN", "spectrum", "redshift", "R²"].value > 0
     template = "template cross-correlation", "spectrum", "redshift"
-    assert scores[*template, "within .003"].value > 0.85
+    assert scores[*template, "within .003"].value > 0.65  # from 104 spectra
     for direction in ("image → spectrum", "spectrum → image"):
         matched = scores["synthetic photometry", direction, "partner", "median rank"]
         assert matched.value < 5  # chance is half of a pool, 22
