@@ -47,7 +47,7 @@ def test_residuals_follow_the_sky_lines():
 
 
 def test_noise_has_the_shape_of_real_coadds():
-    """Median noise around a wavelength over that at 6500 Å, from 15 public DESI coadds."""
+    """Median noise around a wavelength over that at 6500 Å, from 14 public DESI coadds."""
     measured = {3800: 5.9, 4300: 2.6, 5200: 1.44, 6000: 1.32, 7000: 0.83, 8600: 0.71, 9000: 0.70}
     noise = torch.sqrt(spectrograph.variance(torch.zeros(1, 7781), conditions(1)))[0].numpy()
     wave = desi_grid()
