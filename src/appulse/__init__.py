@@ -20,6 +20,8 @@ _HOME = {
     "Embeddings": "search.embeddings",
     "Index": "search.index",
     "load": "align.model",
+    "Posterior": "inference.posterior",
+    "infer": "inference.simulator",
 }
 
 __all__ = [*_HOME, "__version__"]

@@ -1,6 +1,7 @@
 """The velocity network V(x, t | context) and the loss that teaches it.
 
-Shapes: B batch, D width of the data, C width of the context, W width of the network.
+Shapes: B batch, D width of the data, C width of the context, W width of the network,
+M width of the condition.
 """
 
 import math
@@ -21,7 +22,8 @@ class VelocityConfig:
     dim: int  # of the data
     context: int = 0  # width of the context; 0 for unconditional flows
     width: int = 128
-    depth: int = 4
+    depth: int = 3
+    condition: int = 64  # width of what time and context are mixed to
     frequencies: int = 16  # of the time features
 
 
@@ -37,17 +39,17 @@ class VelocityNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.path = path or LinearPath()
-        width = config.width
+        width, condition = config.width, config.condition
         self.frequency: Tensor
         octaves = torch.linspace(-2, 3, config.frequencies)
         self.register_buffer("frequency", 2 * math.pi * 2**octaves, persistent=False)
-        self.embed_time = nn.Linear(2 * config.frequencies + 1, width)
+        self.embed_time = nn.Linear(2 * config.frequencies + 1, condition)
         self.embed_context = (
-            nn.Linear(config.context, width, bias=False) if config.context else None
+            nn.Linear(config.context, condition, bias=False) if config.context else None
         )
-        self.mix = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.mix = nn.Sequential(nn.SiLU(), nn.Linear(condition, condition), nn.SiLU())
         self.embed = nn.Linear(config.dim, width)
-        self.blocks = nn.ModuleList(ModulatedBlock(width) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(ModulatedBlock(width, condition) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.out = nn.Linear(width, config.dim)
         nn.init.zeros_(self.out.weight)
@@ -90,17 +92,17 @@ class VelocityNetwork(nn.Module):
 class ModulatedBlock(nn.Module):
     """Pre-norm residual MLP whose scale, shift and gate come from a condition."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, condition: int):
         super().__init__()
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.modulate = nn.Linear(width, 3 * width)
+        self.modulate = nn.Linear(condition, 3 * width)
         self.inner = nn.Linear(width, width)
         self.outer = nn.Linear(width, width)
         nn.init.zeros_(self.outer.weight)
         nn.init.zeros_(self.outer.bias)
 
     def forward(
-        self, h: Float[Tensor, "*B W"], condition: Float[Tensor, "*C W"]
+        self, h: Float[Tensor, "*B W"], condition: Float[Tensor, "*C M"]
     ) -> Float[Tensor, "*B W"]:
         """The features, changed."""
         scale, shift, gate = self.modulate(condition).chunk(3, -1)
