@@ -90,7 +90,7 @@ def test_one_observation_costs_one_modulation_row(rng):
     net = network(dim=3, context=4, width=16, depth=2)
     rows = []
     for block in net.blocks:
-        block.modulate.register_forward_hook(lambda m, x, y: rows.append(x[0].numel() // 16))
+        block.modulate.register_forward_hook(lambda m, x, y: rows.append(x[0].numel() // 64))
     net(torch.randn(1000, 3, generator=rng), torch.tensor(0.5), torch.randn(1, 4, generator=rng))
     assert rows == [1, 1]
 

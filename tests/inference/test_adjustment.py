@@ -35,7 +35,7 @@ def test_the_fit_is_the_known_one(fitted):
 
 
 def test_each_subset_has_its_own_fit(fitted):
-    adjustment, context, u = fitted
+    adjustment, context, _ = fitted
     shift, root = adjustment(gather({"a": context["a"]}, gather(context).kinds))
     assert np.abs(shift.numpy() - context["a"] @ SLOPE_A.T).max() < 0.3
     assert covariance(root) == pytest.approx(SLOPE_B @ SLOPE_B.T + 0.01 * np.eye(2), abs=0.4)

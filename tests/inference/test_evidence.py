@@ -97,7 +97,7 @@ def test_other_evidence_than_in_training_is_refused(rng):
     kinds = gather(mixed(rng)).kinds
     with pytest.raises(ValueError, match=r"no evidence named 'radio'.*\['image', 'spectra'\]"):
         gather({"radio": np.zeros((1, 4))}, kinds)
-    with pytest.raises(ValueError, match="vectors of 5 features; in training .* of 4 features"):
+    with pytest.raises(ValueError, match=r"vectors of 5 features; in training .* of 4 features"):
         gather({"image": np.zeros((1, 5))}, kinds)
     with pytest.raises(ValueError, match=r"holds vectors of 2 features; .* sets of vectors of 2"):
         gather({"spectra": np.zeros((1, 2))}, kinds)

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.stats import kstest, multivariate_normal, norm, truncnorm
+from scipy.stats import ks_2samp, kstest, multivariate_normal, norm, truncnorm
 
 from appulse.inference.calibration import coverage, tarp, uniform_chance
 from appulse.inference.estimator import EstimatorConfig
@@ -36,7 +36,8 @@ def exact(x):
 
 @pytest.fixture(scope="module")
 def posterior():
-    return Posterior.fit(*fold(4000, 0), PRIOR, QUICK, device="cpu")
+    long = replace(QUICK, fit=replace(QUICK.fit, steps=1200))
+    return Posterior.fit(*fold(4000, 0), PRIOR, long, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +70,13 @@ def test_samples_have_the_exact_distribution(posterior):
 
 
 def test_density_is_exact_and_integrates_to_one(posterior):
-    a, b = np.linspace(-2, 2, 61), np.linspace(-2, 2, 61)
-    theta = np.stack(np.meshgrid(a, b, indexing="ij"), -1).reshape(-1, 2)
-    density = np.exp(posterior.log_prob(theta[None], X[:1])).reshape(61, 61)
-    assert np.trapezoid(np.trapezoid(density, b), a) == pytest.approx(1, abs=0.005)
+    step = 4 / 48
+    a = b = np.arange(48) * step - 2 + step / 2  # middles: the bounds are left out
+    theta = np.stack(np.meshgrid(a, b, indexing="ij"), -1).reshape(1, -1, 2)
+    marginal = np.exp(posterior.log_prob(theta, X[:1])).reshape(48, 48).sum(1) * step
+    assert marginal.sum() * step == pytest.approx(1, abs=0.005)
     grid, expected, *_ = exact(X[0])
-    marginal = np.trapezoid(density, b)
-    assert np.abs(marginal - np.interp(a, grid, expected)).mean() < 0.05
+    assert np.abs(marginal - np.interp(a, grid, expected)).mean() < 0.08
 
 
 def test_no_sample_is_outside_the_prior_and_no_density(posterior):
@@ -123,10 +124,10 @@ def test_intervals_are_quantiles(posterior):
 
 
 def test_an_observation_alone_and_among_many_has_the_same_posterior(posterior):
-    many = np.tile(X, (1000, 1))
-    few, alone = posterior.intervals(many, n=500), posterior.intervals(X[1:], n=4000)
-    width = alone.high[0, 0] - alone.low[0, 0]
-    assert np.abs(few.median[1::2] - alone.median[0]).max() < 0.5 * width.max()
+    many = posterior.sample(np.tile(X, (600, 1)), 4)[1::2].reshape(-1, 2)
+    alone = posterior.sample(X[1:], 2400)[0]
+    for column in range(2):
+        assert ks_2samp(many[:, column], alone[:, column]).pvalue > 0.01
 
 
 @pytest.mark.parametrize("names", [("image", "spectrum"), ("image",), ("spectrum",)])
@@ -162,12 +163,15 @@ def test_sets_are_the_more_certain_the_larger_they_are():
     prior = IndependentPrior({"a": Normal()})
     theta = prior.sample(3000).numpy()
     rng = np.random.default_rng(0)
-    sets = [t + rng.normal(size=(rng.integers(1, 20), 1)) for t in theta]
-    posterior = Posterior.fit(theta, sets, prior, QUICK, device="cpu")
-    for n in (1, 4, 16):
-        drawn = posterior.sample([np.full((n, 1), 0.5)], 2000)[0, :, 0]
-        assert drawn.std() == pytest.approx(1 / np.sqrt(1 + n), rel=0.25)
-        assert drawn.mean() == pytest.approx(0.5 * n / (1 + n), abs=0.12)
+    sets = [t + rng.normal(size=(rng.integers(1, 9), 1)) for t in theta]
+    long = replace(QUICK, fit=replace(QUICK.fit, steps=1000))
+    posterior = Posterior.fit(theta, sets, prior, long, device="cpu")
+    for n in (1, 3, 8):
+        asked = [rng.normal(size=(n, 1)) for _ in range(60)]
+        drawn = posterior.sample(asked, 200)[..., 0]
+        exact = np.array([members.sum() / (1 + n) for members in asked])
+        assert np.abs(drawn.mean(1) - exact).mean() < 0.15
+        assert np.mean(drawn.std(1)) == pytest.approx(1 / np.sqrt(1 + n), rel=0.15)
 
 
 def test_a_saved_posterior_is_the_same(posterior, tmp_path):

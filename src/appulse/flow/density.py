@@ -4,6 +4,7 @@ Shapes: B batch, D width of the data.
 """
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -64,13 +65,15 @@ def _divergence(
     field: Field, x: Tensor, t: Tensor, rows: Rows, directions: Tensor
 ) -> tuple[Tensor, Tensor]:
     """V and Σ_k e_k · (∂V/∂x) e_k over the directions e_k, by forward-mode derivatives."""
-    total = torch.zeros_like(x[..., 0])
-    velocity = x
-    for direction in directions:
+
+    def push(direction: Tensor) -> tuple[Tensor, Tensor]:
         along = direction[rows] if direction.ndim > 1 else direction.expand_as(x)
-        velocity, slope = torch.func.jvp(lambda y: field(y, t, rows), (x,), (along,))
-        total = total + (along * slope).sum(-1)
-    return velocity, total
+        moved: Any = torch.func.jvp(lambda y: field(y, t, rows), (x,), (along,))
+        return moved[0], (along * moved[1]).sum(-1)
+
+    all_at_once: Any = torch.func.vmap
+    velocity, terms = all_at_once(push, out_dims=(None, 0))(directions)
+    return velocity, terms.sum(0)
 
 
 def _basis(x: Tensor) -> Float[Tensor, "D D"]:

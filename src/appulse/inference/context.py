@@ -3,6 +3,8 @@
 Shapes: B observations, N members of a set, F features, C width of the context.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -23,6 +25,12 @@ class ContextNetwork(nn.Module):
         )
         self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name in kinds})
         self.out = nn.Sequential(nn.SiLU(), nn.Linear(width, width))
+
+    def learn_scales(self, evidence: Evidence) -> None:
+        """Fits the standardisation of each block to the rows that have it."""
+        for name, encoder in self.encoders.items():
+            standardise: Any = encoder.standardise
+            standardise.learn(evidence.blocks[name][evidence.members[name]])
 
     def forward(self, evidence: Evidence) -> Float[Tensor, "B C"]:
         """The context of each observation."""

@@ -55,8 +55,7 @@ class Estimator(nn.Module):
     def learn_scales(self, u: Float[Tensor, "B D"], evidence: Evidence) -> None:
         """Fits the regression and the standardisation of the inputs; before training."""
         self.adjustment.learn(u, evidence)
-        for name, encoder in self.network.encoders.items():
-            encoder.standardise.learn(evidence.blocks[name][evidence.members[name]])
+        self.network.learn_scales(evidence)
 
     def condition(self, evidence: Evidence) -> Condition:
         """What the evidence fixes."""

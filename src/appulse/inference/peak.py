@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-ROUNDS, CANDIDATES, ELITE, SHRINK = 16, 48, 8, 0.75
+ROUNDS, CANDIDATES, ELITE, SHRINK = 12, 24, 6, 0.7
 
 
 def find_peak(

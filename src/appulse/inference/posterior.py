@@ -28,6 +28,7 @@ from .truncation import prior_from
 
 CHUNK = 2048  # samples carried at a time; their activations stay in a CPU's cache
 SILENT = 1000  # observations that need no progress bar
+STARTS = 128  # samples among which a search for the peak begins
 FEWEST = 20  # rows to learn from
 
 
@@ -186,12 +187,12 @@ class Posterior:
         evidence = gather(context, self.kinds)
         out = np.empty((len(evidence), len(self.prior.names)))
         rng = torch.Generator().manual_seed(seed)
-        for rows, conditions in self._conditions(evidence, 256):
+        for rows, conditions in self._conditions(evidence, STARTS):
 
             def density(u: Tensor, conditions: list[Condition] = conditions) -> Tensor:
                 return self._density(self.prior.theta(u), conditions)
 
-            noise = torch.randn(rows.stop - rows.start, 256, out.shape[1], generator=rng)
+            noise = torch.randn(rows.stop - rows.start, STARTS, out.shape[1], generator=rng)
             start = self._carry(noise, conditions).double().cpu()
             out[rows] = self.prior.theta(find_peak(density, start, rng)).numpy()
         return out
