@@ -38,8 +38,8 @@ def draw_paths(axes: Axes, path: Any, data: torch.Tensor, noise: torch.Tensor) -
     for z, start in zip(data, noise, strict=True):
         points = path.point(z.expand(40, 2), start.expand(40, 2), TIMES)
         axes.plot(*points.T, color=INK, linewidth=0.7)
-    axes.scatter(*noise.T, s=9, color=BLUE, zorder=3)
-    axes.scatter(*data.T, s=9, color=ORANGE, zorder=3)
+    axes.scatter(noise[:, 0], noise[:, 1], s=9, color=BLUE, zorder=3)
+    axes.scatter(data[:, 0], data[:, 1], s=9, color=ORANGE, zorder=3)
 
 
 def draw_field(axes: Axes, path: Any, target: torch.Tensor, data: torch.Tensor) -> None:
@@ -55,7 +55,7 @@ def draw_field(axes: Axes, path: Any, target: torch.Tensor, data: torch.Tensor) 
     axes.imshow(density.T, origin="lower", extent=ends, cmap="Blues", alpha=0.6)
     arrows = velocity(path, grid, t, target)[dense]
     axes.quiver(*grid[dense].T, *arrows.T, color=INK, scale=28, width=0.006)
-    axes.scatter(*data.T, s=1, color=ORANGE, alpha=0.5)
+    axes.scatter(data[:, 0], data[:, 1], s=1, color=ORANGE, alpha=0.5)
 
 
 def draw_flow(axes: Axes, path: Any, data: torch.Tensor, noise: torch.Tensor) -> None:
@@ -67,8 +67,8 @@ def draw_flow(axes: Axes, path: Any, data: torch.Tensor, noise: torch.Tensor) ->
     ways = torch.stack(states).numpy()
     for k in range(24):
         axes.plot(ways[:, k, 0], ways[:, k, 1], color=INK, linewidth=0.7)
-    axes.scatter(*noise[:24].T, s=9, color=BLUE, zorder=3)
-    axes.scatter(*ways[-1].T, s=2, color=GREEN, zorder=3)
+    axes.scatter(noise[:24][:, 0], noise[:24][:, 1], s=9, color=BLUE, zorder=3)
+    axes.scatter(ways[-1][:, 0], ways[-1][:, 1], s=2, color=GREEN, zorder=3)
 
 
 @rc_context(STYLE)

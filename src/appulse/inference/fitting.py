@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from safetensors.torch import load_file
@@ -14,10 +15,12 @@ from ..training.loop import TrainingConfig, train
 from ..training.run import RunFolder, digest, save_tensors
 from .estimator import Estimator
 from .evidence import Evidence
+from .prior import Prior
 
 VALIDATION_DRAWS = 16  # times per validation row
 LOSS = "validation_loss"  # its name beside the weights
 DRAWS = 1  # times per training row and step
+FEWEST = 20  # rows to learn from
 FULL_SHARE = 0.5  # of the rows see all their evidence where there are several blocks
 
 
@@ -47,6 +50,36 @@ class Rows(NamedTuple):
     def to(self, device: torch.device) -> "Rows":
         """The rows on a device."""
         return Rows(self.u.to(device), self.evidence.to(device))
+
+
+def training_rows(theta: Float[np.ndarray, "B D"], evidence: Evidence, prior: Prior) -> Rows:
+    """Parameters as u with their evidence, checked.
+
+    Raises:
+        ValueError: If there are too few rows, they do not match, are not finite or outside the
+            prior, or a parameter is constant.
+    """
+    values = torch.as_tensor(np.asarray(theta), dtype=torch.float64)
+    if values.ndim != 2 or len(values) != len(evidence):
+        raise ValueError(
+            f"theta has shape {tuple(values.shape)} and the context {len(evidence)} rows; "
+            "expected one row of parameters for each"
+        )
+    if len(values) < FEWEST:
+        raise ValueError(f"there are {len(values)} rows; expected {FEWEST} or more to learn from")
+    if not values.isfinite().all():
+        bad = (~values.isfinite()).any(1)
+        raise ValueError(
+            f"{int(bad.sum())} rows of theta are NaN or infinite, first row "
+            f"{int(bad.nonzero()[0])}; leave them out"
+        )
+    prior.check(values)
+    for name, column in zip(prior.names, values.T, strict=True):
+        if column.min() == column.max():
+            raise ValueError(
+                f"{name} is {column[0].item():g} in every row; leave constant parameters out"
+            )
+    return Rows(prior.normal(values).float(), evidence)
 
 
 def steps_for(rows: int, config: FitConfig) -> int:

@@ -7,7 +7,7 @@ import copy
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from ..progress import track
 from ..training.run import load_weights, read_config, save_tensors, write_json
 from .estimator import Condition, Estimator, EstimatorConfig
 from .evidence import Context, Evidence, Kind, gather
-from .fitting import FitConfig, Rows, fit_estimator
+from .fitting import FitConfig, Rows, fit_estimator, training_rows
 from .peak import find_peak
 from .prior import Prior
 from .truncation import prior_from
@@ -29,7 +29,6 @@ from .truncation import prior_from
 CHUNK = 2048  # samples carried at a time; their activations stay in a CPU's cache
 SILENT = 1000  # observations that need no progress bar
 STARTS = 128  # samples among which a search for the peak begins
-FEWEST = 20  # rows to learn from
 
 
 @dataclass(frozen=True)
@@ -95,16 +94,15 @@ class Posterior:
                 or a parameter is constant.
         """
         config = config or PosteriorConfig()
-        evidence = gather(context)
-        u = _training_u(theta, evidence, prior)
+        rows = training_rows(theta, gather(context), prior)
         members = []
         for k in range(config.members):
             with torch.random.fork_rng():
                 torch.manual_seed(config.seed + k)
-                member = Estimator(u.shape[1], evidence.kinds, config.estimator)
-            member.learn_scales(u, evidence)
+                member = Estimator(len(prior.names), rows.evidence.kinds, config.estimator)
+            member.learn_scales(*rows)
             members.append(member)
-        return cls._trained(prior, config, members, Rows(u, evidence), run, device)
+        return cls._trained(prior, config, members, rows, run, device)
 
     def refit(
         self,
@@ -119,13 +117,9 @@ class Posterior:
         Raises:
             ValueError: As `fit`, and if the context is not as in training.
         """
-        evidence = gather(context, self.kinds)
-        rows = Rows(_training_u(theta, evidence, self.prior), evidence)
+        rows = training_rows(theta, gather(context, self.kinds), self.prior)
         members = [copy.deepcopy(member).requires_grad_(True) for member in self.members]
-        fit = config or self.config.fit
-        settings = PosteriorConfig(
-            self.config.estimator, fit, self.config.members, self.config.seed
-        )
+        settings = replace(self.config, fit=config or self.config.fit)
         return self._trained(self.prior, settings, members, rows, run, str(self.device))
 
     @classmethod
@@ -156,12 +150,8 @@ class Posterior:
         """
         evidence = gather(context, self.kinds)
         out = np.empty((len(evidence), n, len(self.prior.names)))
-        rng = torch.Generator().manual_seed(seed)
-        for rows, conditions in self._conditions(evidence, n):
-            for columns in _slices(n, CHUNK):
-                shape = (rows.stop - rows.start, columns.stop - columns.start, out.shape[2])
-                u = self._carry(torch.randn(shape, generator=rng), conditions)
-                out[rows, columns] = self.prior.theta(u.double().cpu()).numpy()
+        for rows, theta in self._samples(evidence, n, seed):
+            out[rows] = theta
         return out
 
     def log_prob(
@@ -207,11 +197,8 @@ class Posterior:
         quantiles = [0.5, *tails, *(1 - tail for tail in tails)]
         evidence = gather(context, self.kinds)
         out = np.empty((len(quantiles), len(evidence), len(self.prior.names)))
-        rng = torch.Generator().manual_seed(seed)
-        for rows, conditions in self._conditions(evidence, n):
-            noise = torch.randn(rows.stop - rows.start, n, out.shape[2], generator=rng)
-            theta = self.prior.theta(self._carry(noise, conditions).double().cpu())
-            out[:, rows] = np.quantile(theta.numpy(), quantiles, axis=1)
+        for rows, theta in self._samples(evidence, n, seed):
+            out[:, rows] = np.quantile(theta, quantiles, axis=1)
         median, ends = out[0], np.moveaxis(out[1:], 0, 1)
         return Intervals(median, ends[:, : len(levels)], ends[:, len(levels) :])
 
@@ -254,6 +241,14 @@ class Posterior:
             members.append(member)
         prior = prior_from(saved["posterior"])
         return cls(prior, kinds, config, members, saved["validation"], resolve_device(device))
+
+    def _samples(self, evidence: Evidence, n: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """Samples (b, n, D) of a few observations at a time."""
+        rng = torch.Generator().manual_seed(seed)
+        for rows, conditions in self._conditions(evidence, n):
+            noise = torch.randn(rows.stop - rows.start, n, len(self.prior.names), generator=rng)
+            parts = [self._carry(noise[:, part], conditions) for part in _slices(n, CHUNK)]
+            yield rows, self.prior.theta(torch.cat(parts, 1).double().cpu()).numpy()
 
     def _conditions(
         self, evidence: Evidence, samples: int
@@ -303,31 +298,6 @@ class Posterior:
 
 def _slices(n: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
-
-
-def _training_u(theta: np.ndarray, evidence: Evidence, prior: Prior) -> Float[Tensor, "B D"]:
-    """Parameters as u, checked."""
-    values = torch.as_tensor(np.asarray(theta), dtype=torch.float64)
-    if values.ndim != 2 or len(values) != len(evidence):
-        raise ValueError(
-            f"theta has shape {tuple(values.shape)} and the context {len(evidence)} rows; "
-            "expected one row of parameters for each"
-        )
-    if len(values) < FEWEST:
-        raise ValueError(f"there are {len(values)} rows; expected {FEWEST} or more to learn from")
-    if not values.isfinite().all():
-        bad = (~values.isfinite()).any(1)
-        raise ValueError(
-            f"{int(bad.sum())} rows of theta are NaN or infinite, first row "
-            f"{int(bad.nonzero()[0])}; leave them out"
-        )
-    prior.check(values)
-    for name, column in zip(prior.names, values.T, strict=True):
-        if column.min() == column.max():
-            raise ValueError(
-                f"{name} is {column[0].item():g} in every row; leave constant parameters out"
-            )
-    return prior.normal(values).float()
 
 
 def _config_from(saved: dict[str, Any]) -> PosteriorConfig:
