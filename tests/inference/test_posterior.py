@@ -36,7 +36,7 @@ def exact(x):
 
 @pytest.fixture(scope="module")
 def posterior():
-    long = replace(QUICK, fit=replace(QUICK.fit, steps=1200))
+    long = replace(QUICK, fit=replace(QUICK.fit, steps=900))
     return Posterior.fit(*fold(4000, 0), PRIOR, long, device="cpu")
 
 
@@ -164,7 +164,7 @@ def test_sets_are_the_more_certain_the_larger_they_are():
     theta = prior.sample(3000).numpy()
     rng = np.random.default_rng(0)
     sets = [t + rng.normal(size=(rng.integers(1, 9), 1)) for t in theta]
-    long = replace(QUICK, fit=replace(QUICK.fit, steps=1000))
+    long = replace(QUICK, fit=replace(QUICK.fit, steps=800))
     posterior = Posterior.fit(theta, sets, prior, long, device="cpu")
     for n in (1, 3, 8):
         asked = [rng.normal(size=(n, 1)) for _ in range(60)]
@@ -214,6 +214,7 @@ def test_an_ensemble_averages_densities_and_shares_samples():
     assert not np.allclose(each[0], each[1], atol=1e-3)
     expected = np.log(np.exp(each).mean(0))
     assert pair.log_prob(points, X) == pytest.approx(expected, abs=1e-5)
+    assert pair.sample(X, 1).shape == (2, 1, 2)
     drawn = pair.sample(X, 9, seed=4)
     for k, single in enumerate(singles):
         assert drawn[:, k::2] == pytest.approx(single.sample(X, 9, seed=4)[:, k::2], abs=1e-4)

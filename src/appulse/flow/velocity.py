@@ -22,7 +22,7 @@ class VelocityConfig:
     dim: int  # of the data
     context: int = 0  # width of the context; 0 for unconditional flows
     width: int = 128
-    depth: int = 3
+    depth: int = 4
     condition: int = 64  # width of what time and context are mixed to
     frequencies: int = 16  # of the time features
 

@@ -26,10 +26,10 @@ class EstimatorConfig:
     """Sizes of the networks."""
 
     width: int = 128
-    depth: int = 3
+    depth: int = 4
     condition: int = 64  # width of what time and context are mixed to
     dropout: float = 0.0
-    time_power: float = 0.0  # density of training times ∝ t^power
+    time_power: float = 1.0  # density of training times ∝ t^power
 
 
 class Condition(NamedTuple):

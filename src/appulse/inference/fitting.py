@@ -31,8 +31,8 @@ class FitConfig:
     steps: int | None = None  # None: by the number of rows, see `steps_for`
     batch_size: int = 256
     learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
-    ema: float = 0.995
+    weight_decay: float = 1e-4
+    average: float = 0.16  # share of the steps that the averaged weights reach back
     validation: float = 0.1  # share of the rows
     checks: int = 25  # how often validation looks for the best weights
 
@@ -84,7 +84,7 @@ def training_rows(theta: Float[np.ndarray, "B D"], evidence: Evidence, prior: Pr
 
 def steps_for(rows: int, config: FitConfig) -> int:
     """Steps for so many rows: the square root, since best-validation weights end a long fit."""
-    return config.steps or int(min(max(40 * rows**0.5, 500), 20_000))
+    return config.steps or int(min(max(60 * rows**0.5, 500), 20_000))
 
 
 def fit_estimator(
@@ -129,7 +129,7 @@ def _training_config(config: FitConfig, rows: int, seed: int) -> TrainingConfig:
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         warmup=max(steps // 50, 1),
-        ema=config.ema,
+        ema=max(1 - 1 / (config.average * steps), 0.0),
         precision="float32",  # bfloat16 blurs narrow posteriors
         fused=True,
         seed=seed,

@@ -164,8 +164,13 @@ class Posterior:
         """
         evidence = gather(context, self.kinds)
         values = torch.as_tensor(theta, dtype=torch.float64)
-        self._check_theta(values, evidence)
-        points = values.reshape(len(values), -1, values.shape[-1])
+        names = self.prior.names
+        if values.shape[-1] != len(names) or len(values) != len(evidence):
+            raise ValueError(
+                f"theta has shape {tuple(values.shape)}; expected {len(evidence)} rows, as the "
+                f"context has, and {len(names)} parameters: {', '.join(names)}"
+            )
+        points = values.reshape(len(values), -1, len(names))
         out = torch.empty(points.shape[:2], dtype=torch.float64)
         for rows, conditions in self._conditions(evidence, points.shape[1]):
             for columns in _slices(points.shape[1], CHUNK):
@@ -235,9 +240,8 @@ class Posterior:
         members = []
         for k in range(config.members):
             member = Estimator(len(saved["names"]), kinds, config.estimator)
-            prefix = f"{k}."
-            own = {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
-            member.load_state_dict(own)
+            mine = [name for name in weights if name.startswith(f"{k}.")]
+            member.load_state_dict({name.removeprefix(f"{k}."): weights[name] for name in mine})
             members.append(member)
         prior = prior_from(saved["posterior"])
         return cls(prior, kinds, config, members, saved["validation"], resolve_device(device))
@@ -269,8 +273,7 @@ class Posterior:
         noise, count = noise.to(self.device), len(self.members)
         u = torch.empty_like(noise)
         for k, (member, condition) in enumerate(zip(self.members, conditions, strict=True)):
-            if k < noise.shape[1]:
-                u[:, k::count] = member.sample(noise[:, k::count], condition)
+            u[:, k::count] = member.sample(noise[:, k::count], condition)
         return u
 
     def _density(
@@ -286,14 +289,6 @@ class Posterior:
         mean = torch.logsumexp(torch.stack(each).double().cpu(), 0) - np.log(len(each))
         outside = self.prior.outside(theta).any(-1)
         return torch.where(outside, -torch.inf, mean - self.prior.log_slope(u))
-
-    def _check_theta(self, theta: Tensor, evidence: Evidence) -> None:
-        names = self.prior.names
-        if theta.shape[-1] != len(names) or len(theta) != len(evidence):
-            raise ValueError(
-                f"theta has shape {tuple(theta.shape)}; expected {len(evidence)} rows, as the "
-                f"context has, and {len(names)} parameters: {', '.join(names)}"
-            )
 
 
 def _slices(n: int, size: int) -> Iterator[slice]:
