@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +10,7 @@ from scipy.stats import ks_2samp, kstest, multivariate_normal, norm, truncnorm
 
 from appulse.inference.calibration import coverage, tarp, uniform_chance
 from appulse.inference.estimator import EstimatorConfig
-from appulse.inference.fitting import FitConfig
+from appulse.inference.fitting import BestWeights, FitConfig
 from appulse.inference.posterior import Posterior, PosteriorConfig
 from appulse.inference.prior import IndependentPrior, Normal, Uniform
 
@@ -228,6 +230,25 @@ def test_an_equal_seed_gives_an_equal_posterior_and_a_run_goes_on(tmp_path):
     assert first.losses == Posterior.fit(theta, x, PRIOR, SHORT, run=tmp_path / "run").losses
     with pytest.raises(ValueError, match="holds a run with another configuration"):
         Posterior.fit(theta[1:], x[1:], PRIOR, SHORT, run=tmp_path / "run", device="cpu")
+
+
+def test_an_interrupted_fit_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
+    theta, x = fold(300, 3)
+    whole = Posterior.fit(theta, x, PRIOR, SHORT, device="cpu")
+    look = BestWeights.look
+
+    def interrupted(self, estimator):
+        os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C, once the first check has found weights
+        return look(self, estimator)
+
+    monkeypatch.setattr(BestWeights, "look", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Posterior.fit(theta, x, PRIOR, SHORT, run=tmp_path, device="cpu")
+    monkeypatch.undo()
+    assert (tmp_path / "member-0" / "resume.safetensors").exists()
+    again = Posterior.fit(theta, x, PRIOR, SHORT, run=tmp_path, device="cpu")
+    assert again.losses == whole.losses
+    assert np.array_equal(again.sample(X, 5), whole.sample(X, 5))
 
 
 def test_the_weights_of_the_best_validation_loss_are_kept(tmp_path):

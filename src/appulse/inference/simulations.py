@@ -4,7 +4,6 @@ Shapes: N simulations, D parameters, F outputs.
 """
 
 import json
-import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -130,7 +129,6 @@ class _Sized:
 
 def _leave_interrupts_to_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _simulate(simulator: Simulator, task: _Task) -> _Output:
