@@ -28,7 +28,6 @@ class EstimatorConfig:
     width: int = 128
     depth: int = 4
     condition: int = 64  # width of what time and context are mixed to
-    dropout: float = 0.0
     time_power: float = 1.0  # density of training times ∝ t^power
 
 
@@ -48,7 +47,6 @@ class Estimator(nn.Module):
         self.config = config
         self.adjustment = RegressionAdjustment(dim, kinds)
         self.network = ContextNetwork(kinds, config.width)
-        self.dropout = nn.Dropout(config.dropout)
         sizes = VelocityConfig(dim, config.width, config.width, config.depth, config.condition)
         self.velocity = VelocityNetwork(sizes)
 
@@ -59,7 +57,7 @@ class Estimator(nn.Module):
 
     def condition(self, evidence: Evidence) -> Condition:
         """What the evidence fixes."""
-        return Condition(self.dropout(self.network(evidence)), *self.adjustment(evidence))
+        return Condition(self.network(evidence), *self.adjustment(evidence))
 
     def loss(
         self, u: Float[Tensor, "B D"], evidence: Evidence, draws: int = 1

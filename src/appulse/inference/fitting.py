@@ -19,7 +19,6 @@ from .prior import Prior
 
 VALIDATION_DRAWS = 16  # times per validation row
 LOSS = "validation_loss"  # its name beside the weights
-DRAWS = 1  # times per training row and step
 FEWEST = 20  # rows to learn from
 FULL_SHARE = 0.5  # of the rows see all their evidence where there are several blocks
 
@@ -110,7 +109,7 @@ def fit_estimator(
     best = BestWeights(folder, validation, seed)
     train(
         estimator,
-        lambda model, batch: model.loss(batch.u, _some(batch.evidence), DRAWS),
+        lambda model, batch: model.loss(batch.u, _some(batch.evidence)),
         lambda step: _batches(training, settings.batch_size, seed, step),
         settings,
         RunFolder(folder, _description(estimator, rows, settings)),
