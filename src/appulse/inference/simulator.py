@@ -28,7 +28,7 @@ class Inference:
     posterior: Posterior
     x_obs: Float[np.ndarray, "F"]
     simulations: Simulations  # those inside the last round's prior; failures of all rounds
-    novelty: Novelty  # of the observation among the simulations
+    novelty: Novelty  # of the observation among the simulations of the first round
     check: Novelty  # of the observation among simulations from the posterior
 
     @property
@@ -90,26 +90,26 @@ def infer(
     x_obs = _observation(x_obs)
     if rounds < 1 or n < rounds:
         raise ValueError(f"n is {n} and rounds {rounds}; expected at least 1 simulation in each")
-    place, shares = Path(folder) if folder else None, [n // rounds] * rounds
-    shares[0] += n % rounds
-    pool: Simulations | None = None
-    current, posterior = prior, None
-    for k, share in enumerate(shares):
-        if posterior is not None:
-            current = truncated(prior, posterior, x_obs)
-        where = place and place / f"round-{k}"
-        drawn = current.sample(share, seed=seed + k).numpy()
-        options = {"seed": seed + k, "processes": processes}
-        new = run_simulations(simulator, drawn, folder=where and where / "simulations", **options)
-        _check_width(x_obs, new)
-        pool = _joined(pool, new, current)
-        posterior = Posterior.fit(
-            pool.theta, pool.x, current, config, run=where and where / "training", device=device
-        )
-    assert pool is not None  # there is a round
-    assert posterior is not None
+    place, share = Path(folder) if folder else None, n // rounds
+
+    def simulated(prior: Prior, n: int, k: int) -> Simulations:
+        theta = prior.sample(n, seed=seed + k).numpy()
+        where = place and place / f"round-{k}" / "simulations"
+        return run_simulations(simulator, theta, seed=seed + k, processes=processes, folder=where)
+
+    def fitted(prior: Prior, k: int) -> Posterior:
+        where = place and place / f"round-{k}" / "training"
+        return Posterior.fit(pool.theta, pool.x, prior, config, run=where, device=device)
+
+    pool = first = simulated(prior, n - share * (rounds - 1), 0)
+    _check_width(x_obs, first)
+    posterior = fitted(prior, 0)
+    for k in range(1, rounds):
+        box = truncated(prior, posterior, x_obs)
+        pool = _joined(pool, simulated(box, share, k), box)
+        posterior = fitted(box, k)
     check = predictive_check(simulator, posterior, x_obs, seed=seed)
-    return Inference(posterior, x_obs, pool, novelty(x_obs, pool.x), check)
+    return Inference(posterior, x_obs, pool, novelty(x_obs, first.x), check)
 
 
 def truncated(prior: Prior, posterior: Posterior, x_obs: Float[np.ndarray, "F"]) -> TruncatedPrior:
@@ -156,10 +156,8 @@ def _check_width(x_obs: np.ndarray, new: Simulations) -> None:
         )
 
 
-def _joined(pool: Simulations | None, new: Simulations, prior: Prior) -> Simulations:
+def _joined(pool: Simulations, new: Simulations, prior: Prior) -> Simulations:
     """All simulations inside the prior of this round."""
-    if pool is None:
-        return new
     theta = np.concatenate([pool.theta, new.theta])
     inside = ~prior.outside(torch.from_numpy(theta)).any(-1).numpy()
     x, failures = np.concatenate([pool.x, new.x]), pool.failures + new.failures
