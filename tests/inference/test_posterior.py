@@ -9,9 +9,9 @@ import torch
 from scipy.stats import ks_2samp, kstest, multivariate_normal, norm, truncnorm
 
 from appulse.inference.calibration import coverage, tarp, uniform_chance
-from appulse.inference.estimator import EstimatorConfig
+from appulse.inference.estimator import Estimator, EstimatorConfig
 from appulse.inference.fitting import BestWeights, FitConfig
-from appulse.inference.posterior import Posterior, PosteriorConfig
+from appulse.inference.posterior import CHUNK, Posterior, PosteriorConfig
 from appulse.inference.prior import IndependentPrior, Normal, Uniform
 
 SMALL = EstimatorConfig(width=32, depth=2, condition=32)
@@ -130,6 +130,22 @@ def test_an_observation_alone_and_among_many_has_the_same_posterior(posterior):
     alone = posterior.sample(X[1:], 2400)[0]
     for column in range(2):
         assert ks_2samp(many[:, column], alone[:, column]).pvalue > 0.01
+
+
+@pytest.mark.parametrize(("observations", "n"), [(100_000, 4), (3, 5000)])
+def test_work_in_hand_stays_small(posterior, monkeypatch, capsys, observations, n):
+    sizes = []
+
+    def instead(self, noise, condition):  # of solving an ODE 400,000 times
+        sizes.append(noise.shape[0] * noise.shape[1])
+        return noise
+
+    monkeypatch.setattr(Estimator, "sample", instead)
+    found = posterior.intervals(np.tile(X[:1], (observations, 1)), n=n)
+    assert found.median.shape == (observations, 2)
+    assert max(sizes) <= CHUNK
+    assert sum(sizes) == observations * n
+    assert ("posteriors" in capsys.readouterr().err) == (observations > 1000)
 
 
 @pytest.mark.parametrize("names", [("image", "spectrum"), ("image",), ("spectrum",)])
