@@ -14,7 +14,7 @@ from appulse.inference.fitting import BestWeights, FitConfig
 from appulse.inference.posterior import CHUNK, Posterior, PosteriorConfig
 from appulse.inference.prior import IndependentPrior, Normal, Uniform
 
-SMALL = EstimatorConfig(width=32, depth=2, condition=32)
+SMALL = EstimatorConfig(width=32, depth=2, condition=32, time_power=0.0)
 QUICK = PosteriorConfig(SMALL, FitConfig(steps=400, batch_size=128, learning_rate=5e-3))
 PRIOR = IndependentPrior({"a": Uniform(-2.0, 2.0), "b": Normal(1.0, 2.0)})
 SD = 0.4
@@ -182,14 +182,14 @@ def test_sets_are_the_more_certain_the_larger_they_are():
     theta = prior.sample(3000).numpy()
     rng = np.random.default_rng(0)
     sets = [t + rng.normal(size=(rng.integers(1, 9), 1)) for t in theta]
-    long = replace(QUICK, fit=replace(QUICK.fit, steps=800))
+    long = replace(QUICK, fit=replace(QUICK.fit, steps=1200))
     posterior = Posterior.fit(theta, sets, prior, long, device="cpu")
     for n in (1, 3, 8):
         asked = [rng.normal(size=(n, 1)) for _ in range(60)]
         drawn = posterior.sample(asked, 200)[..., 0]
         exact = np.array([members.sum() / (1 + n) for members in asked])
         assert np.abs(drawn.mean(1) - exact).mean() < 0.15
-        assert np.mean(drawn.std(1)) == pytest.approx(1 / np.sqrt(1 + n), rel=0.15)
+        assert np.mean(drawn.std(1)) == pytest.approx(1 / np.sqrt(1 + n), rel=0.2)
 
 
 def test_a_saved_posterior_is_the_same(posterior, tmp_path):
