@@ -20,6 +20,8 @@ _HOME = {
     "simulate": "survey.synthetic.simulate",
     "Embeddings": "search.embeddings",
     "Index": "search.index",
+    "Posterior": "inference.posterior",
+    "infer": "inference.simulator",
     "load": "align.load",
 }
 

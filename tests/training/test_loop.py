@@ -114,6 +114,13 @@ def test_training_learns_and_writes_what_it_did(tmp_path):
     ]
 
 
+def test_the_fused_optimiser_learns_the_same(tmp_path):
+    plain = run(tmp_path / "plain").state_dict()
+    fused = run(tmp_path / "fused", replace(CONFIG, fused=True)).state_dict()
+    for name, tensor in plain.items():
+        torch.testing.assert_close(fused[name], tensor, atol=1e-5, rtol=0)
+
+
 def test_validation_sees_a_model_in_evaluation_mode(tmp_path):
     modes = []
 

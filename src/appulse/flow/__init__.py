@@ -1,0 +1,1 @@
+"""Flow matching: paths, velocities, ODEs and densities; knows no galaxy."""

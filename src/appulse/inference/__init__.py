@@ -1,0 +1,1 @@
+"""Simulation-based inference: priors, posteriors, simulators, calibration; knows no galaxy."""

@@ -1,0 +1,97 @@
+"""One flow of p(u | evidence): regression, context network and velocity network together.
+
+Shapes: B observations, S samples, D parameters (as u, in which the prior is N(0, I)).
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..flow.density import log_density
+from ..flow.ode import Rows, solve
+from ..flow.velocity import VelocityConfig, VelocityNetwork, draw_times, matching_loss
+from .adjustment import RegressionAdjustment
+from .context import ContextNetwork
+from .evidence import Evidence, Kind
+
+SAMPLE_STEPS = 16  # midpoint
+DENSITY_STEPS = 16  # RK4: a density is wrong as soon as it is not normalised
+
+
+@dataclass(frozen=True)
+class EstimatorConfig:
+    """Sizes of the networks."""
+
+    width: int = 128
+    depth: int = 4
+    condition: int = 64  # width of what time and context are mixed to
+    time_power: float = 1.0  # density of training times ∝ t^power
+
+
+class Condition(NamedTuple):
+    """What one observation fixes: a context, and where and how wide r is in u."""
+
+    context: Float[Tensor, "B C"]
+    shift: Float[Tensor, "B D"]
+    root: Float[Tensor, "B D D"]
+
+
+class Estimator(nn.Module):
+    """Flow matching posterior estimation (Wildberger et al. 2023) in regression coordinates."""
+
+    def __init__(self, dim: int, kinds: dict[str, Kind], config: EstimatorConfig):
+        super().__init__()
+        self.config = config
+        self.adjustment = RegressionAdjustment(dim, kinds)
+        self.network = ContextNetwork(kinds, config.width)
+        sizes = VelocityConfig(dim, config.width, config.width, config.depth, config.condition)
+        self.velocity = VelocityNetwork(sizes)
+
+    def learn_scales(self, u: Float[Tensor, "B D"], evidence: Evidence) -> None:
+        """Fits the regression and the standardisation of the inputs; before training."""
+        self.adjustment.learn(u, evidence)
+        self.network.learn_scales(evidence)
+
+    def condition(self, evidence: Evidence) -> Condition:
+        """What the evidence fixes."""
+        return Condition(self.network(evidence), *self.adjustment(evidence))
+
+    def loss(
+        self, u: Float[Tensor, "B D"], evidence: Evidence, draws: int = 1
+    ) -> Float[Tensor, ""]:
+        """Mean squared error of the velocity, each row at `draws` random times."""
+        condition = self.condition(evidence)
+        r = _whiten(u[:, None], condition)[:, 0].repeat(draws, 1)
+        context = condition.context.repeat(draws, 1)
+        t = draw_times(len(r), self.config.time_power, r.device)
+        return matching_loss(self.velocity, r, torch.randn_like(r), t, context).mean()
+
+    @torch.no_grad()
+    def sample(self, noise: Float[Tensor, "B S D"], condition: Condition) -> Float[Tensor, "B S D"]:
+        """Noise carried to u."""
+        field = self._field(condition.context)
+        r = solve(field, noise, method="midpoint", steps=SAMPLE_STEPS)
+        return condition.shift[:, None] + r @ condition.root.mT
+
+    @torch.no_grad()
+    def log_prob(self, u: Float[Tensor, "B S D"], condition: Condition) -> Float[Tensor, "B S"]:
+        """Log density of u in nats."""
+        r = _whiten(u, condition)
+        density = log_density(self._field(condition.context), r, method="rk4", steps=DENSITY_STEPS)
+        return density - condition.root.diagonal(dim1=1, dim2=2).log().sum(1)[:, None]
+
+    def _field(self, context: Tensor) -> Any:
+        rows_of_samples = context[:, None]
+
+        def field(x: Tensor, t: Tensor, rows: Rows) -> Tensor:
+            return self.velocity(x, t, rows_of_samples[rows])
+
+        return field
+
+
+def _whiten(u: Float[Tensor, "B S D"], condition: Condition) -> Float[Tensor, "B S D"]:
+    away = (u - condition.shift[:, None]).mT
+    return torch.linalg.solve_triangular(condition.root, away, upper=False).mT

@@ -1,0 +1,203 @@
+"""Training one estimator on simulations or on a catalogue, with the shared training loop."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..training.loop import TrainingConfig, train
+from ..training.run import RunFolder, digest, save_tensors
+from .estimator import Estimator
+from .evidence import Evidence
+from .prior import Prior
+
+VALIDATION_DRAWS = 16  # times per validation row
+LOSS = "validation_loss"  # its name beside the weights
+FEWEST = 20  # rows to learn from
+FULL_SHARE = 0.5  # of the rows see all their evidence where there are several blocks
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How long and how fast to train."""
+
+    steps: int | None = None  # None: by the number of rows, see `steps_for`
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    average: float = 0.16  # share of the steps that the averaged weights reach back
+    validation: float = 0.1  # share of the rows
+    checks: int = 25  # how often validation looks for the best weights
+
+
+class Rows(NamedTuple):
+    """Training material: u (B, D) and its evidence."""
+
+    u: Float[Tensor, "B D"]
+    evidence: Evidence
+
+    def take(self, rows: Int[Tensor, "N"]) -> "Rows":
+        """Some of the rows."""
+        return Rows(self.u[rows], self.evidence[rows])
+
+    def to(self, device: torch.device) -> "Rows":
+        """The rows on a device."""
+        return Rows(self.u.to(device), self.evidence.to(device))
+
+
+def training_rows(theta: Float[np.ndarray, "B D"], evidence: Evidence, prior: Prior) -> Rows:
+    """Parameters as u with their evidence, checked.
+
+    Raises:
+        ValueError: If there are too few rows, they do not match, are not finite or outside the
+            prior, or a parameter is constant.
+    """
+    values = torch.as_tensor(np.asarray(theta), dtype=torch.float64)
+    if values.ndim != 2 or len(values) != len(evidence):
+        raise ValueError(
+            f"theta has shape {tuple(values.shape)} and the context {len(evidence)} rows; "
+            "expected one row of parameters for each"
+        )
+    if len(values) < FEWEST:
+        raise ValueError(f"there are {len(values)} rows; expected {FEWEST} or more to learn from")
+    if not values.isfinite().all():
+        bad = (~values.isfinite()).any(1)
+        raise ValueError(
+            f"{int(bad.sum())} rows of theta are NaN or infinite, first row "
+            f"{int(bad.nonzero()[0])}; leave them out"
+        )
+    prior.check(values)
+    for name, column in zip(prior.names, values.T, strict=True):
+        if column.min() == column.max():
+            raise ValueError(
+                f"{name} is {column[0].item():g} in every row; leave constant parameters out"
+            )
+    return Rows(prior.normal(values).float(), evidence)
+
+
+def steps_for(rows: int, config: FitConfig) -> int:
+    """Steps for so many rows: the square root, since best-validation weights end a long fit."""
+    return config.steps or int(min(max(60 * rows**0.5, 500), 20_000))
+
+
+def fit_estimator(
+    estimator: Estimator,
+    rows: Rows,
+    config: FitConfig,
+    folder: Path,
+    seed: int,
+    device: torch.device,
+) -> float:
+    """Trains in place and leaves the weights of the best validation loss.
+
+    The run folder makes it resumable; `best.safetensors` in it holds those weights so far.
+
+    Returns:
+        The validation loss.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(rows.u), generator=rng)
+    held = min(max(int(config.validation * len(order)), 1), len(order) - 1)
+    validation, training = rows.take(order[:held]).to(device), rows.take(order[held:]).to(device)
+    settings = _training_config(config, len(order), seed)
+    best = BestWeights(folder, validation, seed)
+    train(
+        estimator,
+        lambda model, batch: model.loss(batch.u, _some(batch.evidence)),
+        lambda step: _batches(training, settings.batch_size, seed, step),
+        settings,
+        RunFolder(folder, _description(estimator, rows, settings)),
+        validate=best.look,
+        device=str(device),
+        title="posterior",
+    )
+    return best.restore(estimator)
+
+
+def _training_config(config: FitConfig, rows: int, seed: int) -> TrainingConfig:
+    steps = steps_for(rows, config)
+    return TrainingConfig(
+        steps=steps,
+        batch_size=min(config.batch_size, rows),
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        warmup=max(steps // 50, 1),
+        ema=max(1 - 1 / (config.average * steps), 0.0),
+        precision="float32",  # bfloat16 blurs narrow posteriors
+        fused=True,
+        seed=seed,
+        log_every=100,
+        validate_every=max(steps // config.checks, 1),
+    )
+
+
+def _description(estimator: Estimator, rows: Rows, settings: TrainingConfig) -> dict:
+    return {
+        "estimator": asdict(estimator.config),
+        "training": asdict(settings) | {"save_every": None},
+        "rows": len(rows.u),
+        "data": digest({"u": rows.u, **rows.evidence.blocks, "present": rows.evidence.present}),
+        "start": digest(estimator.state_dict()),
+    }
+
+
+def _batches(rows: Rows, size: int, seed: int, step: int) -> Iterator[Rows]:
+    """Shuffled batches from some step on, pass after pass; the last, short one is left out."""
+    size = min(size, len(rows.u))
+    per_pass = len(rows.u) // size
+    while True:
+        rng = torch.Generator().manual_seed(1_000_003 * seed + step // per_pass)
+        order = torch.randperm(len(rows.u), generator=rng).to(rows.u.device)
+        for i in range(step % per_pass, per_pass):
+            yield rows.take(order[i * size : (i + 1) * size])
+        step += per_pass - step % per_pass
+
+
+def _some(evidence: Evidence) -> Evidence:
+    """Half of the rows keep all evidence, the others a random, non-empty part of what they have."""
+    present = evidence.present
+    if present.shape[1] == 1:
+        return evidence
+    return evidence.keep(_subset(present))
+
+
+def _subset(present: Bool[Tensor, "B K"]) -> Bool[Tensor, "B K"]:
+    draw = torch.rand(present.shape, device=present.device)
+    kept = present & (draw < 0.5)
+    one = torch.where(present, draw, 2.0).argmin(1, keepdim=True)  # never nothing
+    kept = kept.scatter(1, one, True) & present
+    whole = torch.rand(len(present), 1, device=present.device) < FULL_SHARE
+    return torch.where(whole, present, kept)
+
+
+class BestWeights:
+    """Keeps the weights of the lowest validation loss, on disk, so that a resumed run has them."""
+
+    def __init__(self, folder: Path, rows: Rows, seed: int):
+        self.path, self.rows, self.seed = folder / "best.safetensors", rows, seed
+        self.loss = load_file(self.path)[LOSS].item() if self.path.exists() else float("inf")
+
+    @torch.no_grad()
+    def look(self, estimator: Estimator) -> dict[str, float]:
+        """The validation loss, always on the same noise, times and masks."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            evidence = _some(self.rows.evidence)
+            loss = estimator.loss(self.rows.u, evidence, VALIDATION_DRAWS).item()
+        if loss < self.loss:
+            self.loss = loss
+            save_tensors(self.path, {**estimator.state_dict(), LOSS: torch.tensor(loss).double()})
+        return {"validation": loss}
+
+    def restore(self, estimator: Estimator) -> float:
+        """Loads the best weights and returns their loss."""
+        tensors = load_file(self.path)
+        self.loss = tensors.pop(LOSS).item()
+        estimator.load_state_dict(tensors)
+        return self.loss

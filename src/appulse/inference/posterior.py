@@ -1,0 +1,300 @@
+"""Posteriors p(θ | evidence): fitted on pairs of parameters and evidence, then asked anything.
+
+Shapes: B observations, S samples, D parameters, L levels.
+"""
+
+import copy
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..device import resolve_device
+from ..progress import track
+from ..training.run import load_weights, read_config, save_tensors, write_json
+from .estimator import Condition, Estimator, EstimatorConfig
+from .evidence import Context, Evidence, Kind, gather
+from .fitting import FitConfig, Rows, fit_estimator, training_rows
+from .peak import find_peak
+from .prior import Prior
+from .truncation import prior_from
+
+CHUNK = 2048  # samples carried at a time; their activations stay in a CPU's cache
+SILENT = 1000  # observations that need no progress bar
+STARTS = 128  # samples among which a search for the peak begins
+
+
+@dataclass(frozen=True)
+class PosteriorConfig:
+    """What to fit and how."""
+
+    estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    members: int = 1  # of the ensemble; their average is the more cautious, the less they agree
+    seed: int = 0
+
+
+class Intervals(NamedTuple):
+    """Median and equal-tailed credible intervals, in the parameters' units."""
+
+    median: Float[np.ndarray, "B D"]
+    low: Float[np.ndarray, "B L D"]
+    high: Float[np.ndarray, "B L D"]
+
+
+class Posterior:
+    """An ensemble of conditional flows; made by `fit` or `load`."""
+
+    def __init__(
+        self,
+        prior: Prior,
+        kinds: dict[str, Kind],
+        config: PosteriorConfig,
+        members: Sequence[Estimator],
+        losses: Sequence[float],
+        device: torch.device,
+    ):
+        self.prior, self.kinds, self.config = prior, kinds, config
+        self.losses, self.device = list(losses), device
+        self.members = [member.to(device).eval().requires_grad_(False) for member in members]
+
+    @classmethod
+    def fit(
+        cls,
+        theta: Float[np.ndarray, "B D"],
+        context: Context,
+        prior: Prior,
+        config: PosteriorConfig | None = None,
+        *,
+        run: str | Path | None = None,
+        device: str = "auto",
+    ) -> "Posterior":
+        """Learns p(θ | context) from rows drawn from p(θ) p(context | θ).
+
+        Flow matching (Lipman et al. 2023; Wildberger et al. 2023) in u, where the prior is
+        N(0, I). With several named blocks of evidence, random subsets are hidden in training,
+        so that the result answers for any subset.
+
+        Args:
+            theta: Parameters, in the units of the prior.
+            context: An array (B, F), sets (B, N, F) or a list of (n_i, F), or a dict of such
+                blocks by name; in a named block, rows of NaN lack that evidence.
+            prior: What the rows of theta were drawn from; for a catalogue, where they can lie.
+            run: Folder for the training runs, from which an interrupted fit goes on.
+
+        Raises:
+            ValueError: If the rows do not match, are too few, not finite or outside the prior,
+                or a parameter is constant.
+        """
+        config = config or PosteriorConfig()
+        rows = training_rows(theta, gather(context), prior)
+        members = []
+        for k in range(config.members):
+            with torch.random.fork_rng():
+                torch.manual_seed(config.seed + k)
+                member = Estimator(len(prior.names), rows.evidence.kinds, config.estimator)
+            member.learn_scales(*rows)
+            members.append(member)
+        return cls._trained(prior, config, members, rows, run, device)
+
+    def refit(
+        self,
+        theta: Float[np.ndarray, "B D"],
+        context: Context,
+        config: FitConfig | None = None,
+        *,
+        run: str | Path | None = None,
+    ) -> "Posterior":
+        """A new posterior that starts from these weights and goes on with other rows.
+
+        Raises:
+            ValueError: As `fit`, and if the context is not as in training.
+        """
+        rows = training_rows(theta, gather(context, self.kinds), self.prior)
+        members = [copy.deepcopy(member).requires_grad_(True) for member in self.members]
+        settings = replace(self.config, fit=config or self.config.fit)
+        return self._trained(self.prior, settings, members, rows, run, str(self.device))
+
+    @classmethod
+    def _trained(
+        cls,
+        prior: Prior,
+        config: PosteriorConfig,
+        members: list[Estimator],
+        rows: Rows,
+        run: str | Path | None,
+        device: str,
+    ) -> "Posterior":
+        place, losses = resolve_device(device), []
+        with ExitStack() as stack:
+            folder = Path(run or stack.enter_context(tempfile.TemporaryDirectory()))
+            for k, member in enumerate(members):
+                where, seed = folder / f"member-{k}", config.seed + k
+                losses.append(fit_estimator(member, rows, config.fit, where, seed, place))
+        return cls(prior, rows.evidence.kinds, config, members, losses, place)
+
+    def sample(
+        self, context: Context, n: int = 1000, *, seed: int = 0
+    ) -> Float[np.ndarray, "B {n} D"]:
+        """Draws from the posterior of each observation; none lies outside the prior.
+
+        Equal for an equal seed on any device, up to rounding. For many observations, `intervals`
+        keeps only what it needs of each.
+        """
+        evidence = gather(context, self.kinds)
+        out = np.empty((len(evidence), n, len(self.prior.names)))
+        for rows, theta in self._samples(evidence, n, seed):
+            out[rows] = theta
+        return out
+
+    def log_prob(
+        self, theta: Float[np.ndarray, "B *S D"], context: Context
+    ) -> Float[np.ndarray, "B *S"]:
+        """Log density in nats per unit of θ; −∞ outside the prior.
+
+        Args:
+            theta: One set of parameters for each observation, or several: (B, D) or (B, S, D).
+        """
+        evidence = gather(context, self.kinds)
+        values = torch.as_tensor(theta, dtype=torch.float64)
+        names = self.prior.names
+        if values.shape[-1] != len(names) or len(values) != len(evidence):
+            raise ValueError(
+                f"theta has shape {tuple(values.shape)}; expected {len(evidence)} rows, as the "
+                f"context has, and {len(names)} parameters: {', '.join(names)}"
+            )
+        points = values.reshape(len(values), -1, len(names))
+        out = torch.empty(points.shape[:2], dtype=torch.float64)
+        for rows, conditions in self._conditions(evidence, points.shape[1]):
+            for columns in _slices(points.shape[1], CHUNK):
+                out[rows, columns] = self._density(points[rows, columns], conditions)
+        return out.reshape(values.shape[:-1]).numpy()
+
+    def map(self, context: Context, *, seed: int = 0) -> Float[np.ndarray, "B D"]:
+        """The parameters of highest posterior density; depends on the units of θ, as any mode."""
+        evidence = gather(context, self.kinds)
+        out = np.empty((len(evidence), len(self.prior.names)))
+        rng = torch.Generator().manual_seed(seed)
+        for rows, conditions in self._conditions(evidence, STARTS):
+
+            def density(u: Tensor, conditions: list[Condition] = conditions) -> Tensor:
+                return self._density(self.prior.theta(u), conditions)
+
+            noise = torch.randn(rows.stop - rows.start, STARTS, out.shape[1], generator=rng)
+            start = self._carry(noise, conditions).double().cpu()
+            out[rows] = self.prior.theta(find_peak(density, start, rng)).numpy()
+        return out
+
+    def intervals(
+        self, context: Context, levels: Sequence[float] = (0.68, 0.95), n: int = 1000, seed: int = 0
+    ) -> Intervals:
+        """Median and equal-tailed intervals of each parameter from n samples per observation."""
+        if not all(0 < level < 1 for level in levels):
+            raise ValueError(f"levels are {tuple(levels)}; expected shares between 0 and 1")
+        tails = [(1 - level) / 2 for level in levels]
+        quantiles = [0.5, *tails, *(1 - tail for tail in tails)]
+        evidence = gather(context, self.kinds)
+        out = np.empty((len(quantiles), len(evidence), len(self.prior.names)))
+        for rows, theta in self._samples(evidence, n, seed):
+            out[:, rows] = np.quantile(theta, quantiles, axis=1)
+        median, ends = out[0], np.moveaxis(out[1:], 0, 1)
+        return Intervals(median, ends[:, : len(levels)], ends[:, len(levels) :])
+
+    def save(self, path: str | Path) -> None:
+        """Writes a folder with `config.json` and `weights.safetensors`."""
+        path = Path(path)
+        tensors = {
+            f"{k}.{name}": tensor
+            for k, member in enumerate(self.members)
+            for name, tensor in member.state_dict().items()
+        }
+        save_tensors(path / "weights.safetensors", tensors)
+        described = {
+            "posterior": self.prior.describe(),
+            "names": list(self.prior.names),
+            "evidence": {name: asdict(kind) for name, kind in self.kinds.items()},
+            "config": asdict(self.config),
+            "validation": self.losses,
+        }
+        write_json(path / "config.json", described)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto") -> "Posterior":
+        """Reads what `save` wrote, on any device.
+
+        Raises:
+            ValueError: If the folder holds no posterior, or is damaged.
+        """
+        saved, weights = read_config(Path(path)), load_weights(Path(path))
+        if "posterior" not in saved:
+            raise ValueError(f"{path} holds no posterior; expected a folder that `save` wrote")
+        kinds = {name: Kind(**kind) for name, kind in saved["evidence"].items()}
+        config = _config_from(saved["config"])
+        members = []
+        for k in range(config.members):
+            member = Estimator(len(saved["names"]), kinds, config.estimator)
+            mine = [name for name in weights if name.startswith(f"{k}.")]
+            member.load_state_dict({name.removeprefix(f"{k}."): weights[name] for name in mine})
+            members.append(member)
+        prior = prior_from(saved["posterior"])
+        return cls(prior, kinds, config, members, saved["validation"], resolve_device(device))
+
+    def _samples(self, evidence: Evidence, n: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """Samples (b, n, D) of a few observations at a time."""
+        rng = torch.Generator().manual_seed(seed)
+        for rows, conditions in self._conditions(evidence, n):
+            noise = torch.randn(rows.stop - rows.start, n, len(self.prior.names), generator=rng)
+            parts = [self._carry(noise[:, part], conditions) for part in _slices(n, CHUNK)]
+            yield rows, self.prior.theta(torch.cat(parts, 1).double().cpu()).numpy()
+
+    def _conditions(
+        self, evidence: Evidence, samples: int
+    ) -> Iterator[tuple[slice, list[Condition]]]:
+        """What each member makes of a few observations at a time, with progress if many."""
+        total = len(evidence)
+        chunks = (range(s.start, s.stop) for s in _slices(total, max(CHUNK // samples, 1)))
+        for chunk in chunks if total <= SILENT else track(chunks, "posteriors", total):
+            rows = slice(chunk.start, chunk.stop)
+            part = evidence[rows].to(self.device)
+            with torch.no_grad():
+                yield rows, [member.condition(part) for member in self.members]
+
+    def _carry(
+        self, noise: Float[Tensor, "B S D"], conditions: list[Condition]
+    ) -> Float[Tensor, "B S D"]:
+        """Noise to u; the members take turns."""
+        noise, count = noise.to(self.device), len(self.members)
+        u = torch.empty_like(noise)
+        for k, (member, condition) in enumerate(zip(self.members, conditions, strict=True)):
+            u[:, k::count] = member.sample(noise[:, k::count], condition)
+        return u
+
+    def _density(
+        self, theta: Float[Tensor, "B S D"], conditions: list[Condition]
+    ) -> Float[Tensor, "B S"]:
+        """Log of the members' mean density at θ."""
+        u = self.prior.normal(theta)
+        on_device = u.float().to(self.device)
+        each = [
+            member.log_prob(on_device, condition)
+            for member, condition in zip(self.members, conditions, strict=True)
+        ]
+        mean = torch.logsumexp(torch.stack(each).double().cpu(), 0) - np.log(len(each))
+        outside = self.prior.outside(theta).any(-1)
+        return torch.where(outside, -torch.inf, mean - self.prior.log_slope(u))
+
+
+def _slices(n: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+
+def _config_from(saved: dict[str, Any]) -> PosteriorConfig:
+    parts = {"estimator": EstimatorConfig(**saved["estimator"]), "fit": FitConfig(**saved["fit"])}
+    return PosteriorConfig(**{**saved, **parts})

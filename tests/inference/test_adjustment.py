@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import torch
+
+from appulse.inference.adjustment import RegressionAdjustment
+from appulse.inference.evidence import gather
+
+SLOPE_A, SLOPE_B = np.array([[1.0, 0.5], [0.0, 2.0]]), np.array([[3.0], [-1.0]])
+N = 4000
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """u = A a + B b + noise: every conditional mean and covariance is known."""
+    rng = np.random.default_rng(0)
+    a, b = 5 + rng.normal(size=(N, 2)), rng.normal(size=(N, 1))
+    u = a @ SLOPE_A.T + b @ SLOPE_B.T + 0.1 * rng.normal(size=(N, 2))
+    context = {"a": a, "b": b}
+    evidence = gather(context)
+    adjustment = RegressionAdjustment(2, evidence.kinds)
+    adjustment.learn(torch.from_numpy(u).float(), evidence)
+    return adjustment, context, u
+
+
+def covariance(root):
+    return (root @ root.mT)[0].numpy()
+
+
+def test_the_fit_is_the_known_one(fitted):
+    adjustment, context, _ = fitted
+    shift, root = adjustment(gather(context))
+    expected = context["a"] @ SLOPE_A.T + context["b"] @ SLOPE_B.T
+    assert np.abs(shift.numpy() - expected).max() < 0.05
+    assert covariance(root) == pytest.approx(0.01 * np.eye(2), abs=1e-3)
+
+
+def test_each_subset_has_its_own_fit(fitted):
+    adjustment, context, _ = fitted
+    shift, root = adjustment(gather({"a": context["a"]}, gather(context).kinds))
+    assert np.abs(shift.numpy() - context["a"] @ SLOPE_A.T).max() < 0.3
+    assert covariance(root) == pytest.approx(SLOPE_B @ SLOPE_B.T + 0.01 * np.eye(2), abs=0.4)
+    shift, root = adjustment(gather({"b": context["b"]}, gather(context).kinds))
+    assert covariance(root) == pytest.approx(SLOPE_A @ SLOPE_A.T, abs=0.3)
+
+
+def test_mixed_rows_are_each_treated_by_what_they_have(fitted):
+    adjustment, context, _ = fitted
+    rows = {name: block[:3].copy() for name, block in context.items()}
+    rows["b"][1] = np.nan
+    shift, root = adjustment(gather(rows))
+    for i, names in enumerate([("a", "b"), ("a",), ("a", "b")]):
+        alone = gather({n: context[n][i : i + 1] for n in names}, gather(context).kinds)
+        torch.testing.assert_close((shift[i : i + 1], root[i : i + 1]), adjustment(alone))
+
+
+def test_constant_and_too_many_features_do_no_harm():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(30, 50))
+    x[:, 0] = 7.0
+    evidence = gather(x)
+    adjustment = RegressionAdjustment(1, evidence.kinds)
+    adjustment.learn(torch.from_numpy(x[:, 1:2] + 0.1 * rng.normal(size=(30, 1))).float(), evidence)
+    shift, root = adjustment(gather(rng.normal(size=(20, 50))))
+    assert shift.isfinite().all()
+    assert shift.std() < 2
+    assert (root > 0).all()
+
+
+def test_too_many_blocks_are_refused():
+    kinds = gather({str(i): np.zeros((1, 1)) for i in range(9)}).kinds
+    with pytest.raises(ValueError, match="9 blocks; expected 8"):
+        RegressionAdjustment(1, kinds)
