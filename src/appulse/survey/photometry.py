@@ -91,10 +91,11 @@ def _circle_corner(
     """
     sign = np.sign(x) * np.sign(y)
     x, y = np.minimum(np.abs(x), radius), np.minimum(np.abs(y), radius)
-    bend = np.sqrt(radius**2 - y**2)  # where the circle cuts the rectangle's top
+    bend = np.sqrt((radius - y) * (radius + y))  # where the circle cuts the rectangle's top
 
     def integral(u: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-        return (u * np.sqrt(radius**2 - u**2) + radius**2 * np.arcsin(u / radius)) / 2
+        rest = (radius - u) * (radius + u)  # never below 0, unlike a difference of squares
+        return (u * np.sqrt(rest) + radius**2 * np.arcsin(u / radius)) / 2
 
     return sign * (np.minimum(x, bend) * y + integral(np.maximum(x, bend)) - integral(bend))
 
