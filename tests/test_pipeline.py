@@ -72,10 +72,16 @@ def test_a_simulation_goes_on_where_it_ended(tmp_path):
 
 
 def test_an_interrupted_simulation_goes_on(tmp_path, monkeypatch):
-    make = interrupting(pipeline.simulate_blocks, 2)
-    monkeypatch.setattr(pipeline, "simulate_blocks", make)
-    with pytest.raises(KeyboardInterrupt):
-        pipeline.simulate(150, tmp_path / "s.lance", seed=1, size=64, processes=1)
+    whole = pipeline.simulate_blocks
+
+    def cut_short(*args, **kwargs):
+        yield next(iter(whole(*args, **kwargs)))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "simulate_blocks", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.simulate(150, tmp_path / "s.lance", seed=1, size=64, processes=1)
     store = pipeline.simulate(150, tmp_path / "s.lance", seed=1, size=64, processes=1)
     ids = store.columns(["targetid"])["targetid"].tolist()
     assert ids == [f"synthetic-1-{i:09d}" for i in range(150)]

@@ -56,7 +56,7 @@ def _commit(
 ) -> Survey | None:
     """Writes pieces of one set of columns as one version; returns the first that is left."""
     schema = dataset.schema
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
 
     def batches() -> Iterator[pa.RecordBatch]:
         nonlocal piece
@@ -66,7 +66,7 @@ def _commit(
                 yield records.encode(piece, schema)
                 rows += len(piece)
                 piece = next(rest, None)
-        except Exception as failure:  # raised below: Lance would drop the rows before it
+        except (Exception, KeyboardInterrupt) as failure:  # raised below: Lance would drop rows
             failures.append(failure)
 
     reader = pa.RecordBatchReader.from_batches(schema, batches())
