@@ -15,7 +15,8 @@ from torch import nn
 
 from appulse.survey.batches import BatchOrder
 from appulse.training import run as run_module
-from appulse.training.loop import Group, TrainingConfig, train
+from appulse.training.groups import Group
+from appulse.training.loop import TrainingConfig, train
 from appulse.training.run import RunFolder, digest, read_metrics
 
 CONFIG = TrainingConfig(steps=30, batch_size=8, warmup=5, ema=0.9, log_every=1, validate_every=10)
@@ -110,6 +111,7 @@ def test_training_learns_and_writes_what_it_did(tmp_path):
         "about.json",
         "config.json",
         "metrics.jsonl",
+        "tensorboard",
         "weights.safetensors",
     ]
 
