@@ -6,7 +6,7 @@ from typing import Any
 
 
 def tensorboard(folder: Path, step: int) -> Any:
-    """A `SummaryWriter` that goes on at a step, hiding what follows it; None without the package."""
+    """A `SummaryWriter` from a step on, hiding what was there of it; None without the package."""
     if find_spec("tensorboard") is None:
         return None
     from torch.utils.tensorboard import SummaryWriter
