@@ -1,8 +1,10 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from appulse.image.augment import CropConfig
 from appulse.image.dino import Dino, DinoConfig, parameter_groups
@@ -157,3 +159,36 @@ def test_koleo_pushes_near_vectors_apart():
     angle = torch.tensor([0.0, 0.1, 2.0, 4.0], requires_grad=True)
     koleo_loss(torch.stack([angle.cos(), angle.sin()], 1)).backward()
     assert angle.grad[0] > 0 > angle.grad[1]  # downhill is apart
+
+
+def logits():
+    return torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+
+
+TWO_RANKS = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from safetensors.torch import save_file
+from test_dino import *
+from appulse.training.distribution import process_group, rank
+with process_group():
+    mine = logits()[6:] if rank() else logits()[:6]
+    centre = Centering(4)
+    centre(mine, 1.0)
+    centre(mine[: 3 * rank()], 1.0)  # nothing hidden on the first rank
+    centre(mine[:0], 1.0)  # nor on any
+    assigned = sinkhorn(mine, 0.5)
+    save_file({{"centre": centre.center, "sinkhorn": assigned}}, sys.argv[1] + str(rank()))
+"""
+
+
+def test_centres_and_sinkhorn_see_the_rows_of_all_ranks(torchrun, tmp_path):
+    assert torchrun(TWO_RANKS, tmp_path / "rank").wait() == 0
+    one, two = (load_file(tmp_path / f"rank{i}") for i in range(2))
+    centre = Centering(4)
+    centre(logits(), 1.0)
+    centre(logits()[6:], 1.0)
+    torch.testing.assert_close(one["centre"], centre.center)
+    torch.testing.assert_close(two["centre"], centre.center)
+    whole = torch.cat([one["sinkhorn"], two["sinkhorn"]])
+    torch.testing.assert_close(whole, sinkhorn(logits(), 0.5))

@@ -90,7 +90,7 @@ def parallel(objective: Objective) -> nn.Module:
     """
     if ranks() == 1:
         return objective
-    return DistributedDataParallel(objective, broadcast_buffers=False)
+    return DistributedDataParallel(objective)
 
 
 def postponed(objective: nn.Module, postpone: bool) -> AbstractContextManager:
