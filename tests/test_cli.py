@@ -56,6 +56,13 @@ def test_every_command_explains_itself(capsys, command):
     assert f"appulse {command}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", [["pretrain"], ["pretrain", "image"], ["align"]])
+def test_training_says_how_to_use_several_gpus(capsys, command):
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    assert "torchrun --nproc-per-node=2 -m appulse" in " ".join(capsys.readouterr().out.split())
+
+
 def test_errors_are_one_line_without_a_traceback(tmp_path):
     with pytest.raises(SystemExit) as ended:
         main(["align", "--survey", str(tmp_path / "no.lance"), "--spectrum", "a", "--out", "b"])

@@ -16,7 +16,11 @@ app = App(
     help="Galaxy images and spectra in one space: search, redshifts, physics.",
     suppress_keyboard_interrupt=False,  # `main` says how to go on
 )
-pretrain = App(name="pretrain", help="Train one tower on its own.")
+pretrain = App(
+    name="pretrain",
+    help="Train one tower on its own. On several GPUs: "
+    "torchrun --nproc-per-node=2 -m appulse pretrain image ...",
+)
 app.command(pretrain)
 
 for command in (fetch, pair, label, convert, embed, index, search):
@@ -79,6 +83,8 @@ def pretrain_spectrum(
 ) -> None:
     """Train the spectrum transformer by masked modelling, and the shift dictionary.
 
+    On several GPUs: torchrun --nproc-per-node=2 -m appulse pretrain spectrum ...
+
     Parameters
     ----------
     survey
@@ -97,6 +103,8 @@ def pretrain_image(
     *, survey: Path, out: Path, recipe: RecipeName = "tiny", device: Device = "auto"
 ) -> None:
     """Train the image transformer by self-distillation (DINOv2).
+
+    On several GPUs: torchrun --nproc-per-node=2 -m appulse pretrain image ...
 
     Parameters
     ----------
@@ -122,6 +130,8 @@ def align(
     device: Device = "auto",
 ) -> None:
     """Align an image tower with a pretrained spectrum tower by contrastive learning.
+
+    On several GPUs: torchrun --nproc-per-node=2 -m appulse align ...
 
     Parameters
     ----------
