@@ -39,7 +39,7 @@ from .survey.batches import BatchOrder, loader
 from .survey.store import SurveyStore
 from .survey.synthetic.simulate import simulate_blocks
 from .tasks import embed as tasks
-from .training.distribution import by_first_rank, process_group, rank, ranks
+from .training.distribution import by_first_rank, process_group
 from .training.loop import train
 from .training.run import RunFolder, digest, save_tensors
 
@@ -85,26 +85,12 @@ def pretrain_spectrum(
     by_first_rank(partial(_learn_dictionary, store, tower.dictionary, run.path / DICTIONARY))
     torch.manual_seed(training.seed)
     model = MaskedModel(tower.trunk, recipe.masking)
-    rows = store.rows("encoder-train")
+    rows, take = store.rows("encoder-train"), partial(store.take, fields=("spectra",))
     held_out = store.take(store.rows("validation")[:512], ["spectra"])["spectra"]
     train(
         model,
         lambda model, batch: model.loss(batch["spectra"]),
-        lambda step: loader(
-            partial(store.take, fields=("spectra",)),
-            BatchOrder(
-                rows,
-                training.batch_size,
-                seed=training.seed,
-                start=step,
-                epochs=None,
-                drop_last=True,
-                rank=rank(),
-                ranks=ranks(),
-                pieces=training.accumulate,
-            ),
-            workers=0,
-        ),
+        lambda step: loader(take, BatchOrder(rows, **training.order(step)), workers=0),
         training,
         run,
         validate=lambda model: model.validate(held_out),

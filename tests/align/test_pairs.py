@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ from appulse.align.pairs import (
     Pairs,
     Tokens,
     cache_pairs,
+    pair_batches,
     pair_loss,
     retrieval,
     take_pairs,
 )
+from appulse.training.loop import TrainingConfig
 
 BOTH = [(False, False), (True, False), (False, True), (True, True)]  # of image and spectrum
 
@@ -112,6 +115,16 @@ def test_the_cache_holds_what_the_towers_take_or_locked_trunks_say(
                 x = x.expand(len(survey), *x.shape[1:])[index]
                 tolerance = {"tokens": 2**-8, "flux": 2**-11 * (side is pairs.image)}
                 torch.testing.assert_close(cached, x, rtol=tolerance.get(name, 0), atol=1e-6)
+
+
+def test_batches_come_in_pieces_from_any_step_on(model, store, tmp_path):
+    cache = cache_pairs(tmp_path / "cache", model, store, "validation", "cpu", "float32")
+    config = TrainingConfig(steps=9, batch_size=8, seed=2)
+    whole = pair_batches(cache, config, torch.device("cpu"))(0)
+    steps = [next(whole).image.features for _ in range(4)]
+    pieces = pair_batches(cache, replace(config, accumulate=2), torch.device("cpu"))(2)
+    for step in steps[2:]:
+        assert torch.equal(torch.cat([next(pieces).image.features for _ in range(2)]), step)
 
 
 def test_cached_or_not_the_loss_is_the_same(model, galaxies, pairs):

@@ -1,3 +1,5 @@
+import inspect
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from appulse.image import views as views_module
 from appulse.image.augment import CropConfig
 from appulse.image.dino import Dino, DinoConfig, parameter_groups
 from appulse.image.dino_head import DinoHeadConfig
@@ -13,7 +16,12 @@ from appulse.image.dino_loss import Centering, dino_loss, koleo_loss, sinkhorn
 from appulse.image.masking import BlockMaskConfig
 from appulse.image.views import random_views
 from appulse.image.vit import VisionTransformerConfig
+from appulse.survey.batches import BatchOrder
 from appulse.survey.images import Images
+from appulse.training import loop
+from appulse.training.loop import TrainingConfig
+
+DEVICE = torch.device("cpu")
 
 TRUNK = VisionTransformerConfig(size=48, patch=12, width=32, depth=2, heads=2, class_token=True)
 CONFIG = DinoConfig(
@@ -117,6 +125,37 @@ def test_views_follow_from_the_seed(galaxies):
     assert parts.shape == (40, 3, 24, 24)
     assert hidden.shape == (40, 16)
     assert (hidden.sum(1) > 0).sum() <= 20
+
+
+def test_steps_pieces_and_ranks_see_their_own_views(galaxies, monkeypatch):
+    """A store that gives the same galaxies always, but notes which were asked for."""
+    asked = []
+
+    class Store:
+        def rows(self, part):
+            return np.arange(80)
+
+        def take(self, rows, fields):
+            asked.append(rows)
+            return {"images": galaxies.images}
+
+    training = TrainingConfig(steps=2, batch_size=40, seed=3, accumulate=2)
+
+    def seen(rank, start):
+        for module in (views_module, loop):
+            monkeypatch.setattr(module, "rank", lambda: rank)
+        monkeypatch.setattr(loop, "ranks", lambda: 2)
+        batches = unchecked(Store(), TRUNK, CONFIG.crops, CONFIG.masks, training, DEVICE)
+        return [next(pieces).whole for pieces in [batches(start)] for _ in range(4)]
+
+    unchecked = inspect.unwrap(views_module.view_batches)
+    first, second = seen(0, 0), seen(1, 0)
+    rows = [asked[i] for i in (0, 1, 4, 5)]  # those of the first step
+    assert sorted(np.concatenate(rows)) == sorted(next(iter(BatchOrder(np.arange(80), 40, 3))))
+    whole = [*first, *second]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(whole, 2))
+    for a, b in zip(seen(1, 1)[:2], second[2:], strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_pictures_are_made_after_seeing_and_noise(galaxies):

@@ -36,15 +36,7 @@ def noisy(model, x):
 
 def run(path, loss, config=CONFIG, **options):
     def batches(step):
-        order = BatchOrder(
-            np.arange(64),
-            config.batch_size,
-            start=step,
-            epochs=None,
-            rank=rank(),
-            ranks=ranks(),
-            pieces=config.accumulate,
-        )
+        order = BatchOrder(np.arange(64), **config.order(step))
         return (ROWS[rows] for rows in order)
 
     return train(model(), loss, batches, config, RunFolder(path, {}), device="cpu", **options)

@@ -23,7 +23,6 @@ from ..survey.batches import BatchOrder
 from ..survey.store import SurveyStore
 from ..survey.survey import Survey
 from ..training.cache import TensorCache
-from ..training.distribution import rank, ranks
 from ..training.loop import TrainingConfig
 from .contrastive import contrastive_loss, joint_contrastive_loss
 from .model import Model
@@ -127,17 +126,7 @@ def pair_batches(
     """Endless shuffled batches, this rank's share, from any step on."""
 
     def batches(step: int) -> Iterator[Pairs]:
-        order = BatchOrder(
-            np.arange(len(cache)),
-            config.batch_size,
-            seed=config.seed,
-            start=step,
-            epochs=None,
-            drop_last=True,
-            rank=rank(),
-            ranks=ranks(),
-            pieces=config.accumulate,
-        )
+        order = BatchOrder(np.arange(len(cache)), **config.order(step))
         return (take_pairs(cache, batch, device) for batch in order)
 
     return batches
@@ -159,8 +148,8 @@ def retrieval(model: Model, pairs: Pairs) -> dict[str, float]:
     image, spectrum = _embedded(model, pairs)
     loss = contrastive_loss(image, spectrum, model.inverse_temperature)
     cosine = F.normalize(image) @ F.normalize(spectrum).T
-    places = partner_ranks(cosine.cpu().numpy())
-    return {"validation_loss": loss.item(), "top10": recall_at_k(places, 10)}
+    ranks = partner_ranks(cosine.cpu().numpy())
+    return {"validation_loss": loss.item(), "top10": recall_at_k(ranks, 10)}
 
 
 def _embedded(model: Model, pairs: Pairs) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:

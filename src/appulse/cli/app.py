@@ -142,7 +142,8 @@ def align(
     out
         Run folder; an unfinished run there goes on.
     image
-        Run folder of `appulse pretrain image` to start from; at random if left out.
+        Run folder of `appulse pretrain image` to start from; at random if left out, but needed for
+        the recipe `paper`, whose trunks stay as they are.
     """
     from .. import pipeline, recipes
 

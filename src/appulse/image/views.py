@@ -17,7 +17,7 @@ from ..survey.batches import BatchOrder, loader
 from ..survey.images import Images
 from ..survey.rgb import to_rgb
 from ..survey.store import SurveyStore
-from ..training.distribution import rank, ranks
+from ..training.distribution import rank
 from ..training.loop import TrainingConfig
 from .augment import CropConfig, multi_crop
 from .masking import BlockMaskConfig, block_masks
@@ -65,17 +65,7 @@ def view_batches(
     rows = store.rows("encoder-train")
 
     def batches(step: int) -> Iterator[Views]:
-        order = BatchOrder(
-            rows,
-            training.batch_size,
-            seed=training.seed,
-            start=step,
-            epochs=None,
-            drop_last=True,
-            rank=rank(),
-            ranks=ranks(),
-            pieces=training.accumulate,
-        )
+        order = BatchOrder(rows, **training.order(step))
         images = loader(partial(store.take, fields=("images",)), order, workers=0)
         for count, batch in enumerate(images, step * training.accumulate):
             number, piece = divmod(count, training.accumulate)

@@ -21,7 +21,10 @@ LONGEST = timedelta(days=1)  # that ranks wait for work of the first; torchrun e
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Joins the processes that torchrun started for as long as the block runs; gloo and NCCL."""
+    """Joins the processes that torchrun started for as long as the block runs; gloo and NCCL.
+
+    After Ctrl-C torchrun gives them 30 seconds to end their step and save.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return

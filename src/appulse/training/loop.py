@@ -47,6 +47,19 @@ class TrainingConfig:
     patience: int | None = None  # validations without a better one that end it; see EarlyStopping
     save_every: float = field(default=60.0, compare=False)  # seconds
 
+    def order(self, step: int) -> dict[str, Any]:
+        """What a `BatchOrder` needs: from a step on, without end, this rank's share."""
+        return {
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "start": step,
+            "epochs": None,
+            "drop_last": True,
+            "rank": rank(),
+            "ranks": ranks(),
+            "pieces": self.accumulate,
+        }
+
 
 def train(
     model: M,
