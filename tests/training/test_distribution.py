@@ -43,11 +43,16 @@ def run(path, loss, config=CONFIG, **options):
 
 
 TWO_RANKS = f"""
-import os, signal, sys
+import os, signal, sys, time
+from appulse.training import run as run_module
 from appulse.training.cache import TensorCache
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_distribution import *
-out = Path(sys.argv[1])
+out, save = Path(sys.argv[1]), run_module.save_tensors
+def slowly(*arguments):
+    time.sleep(0.3)  # a rank that did not wait would see nothing yet
+    save(*arguments)
+run_module.save_tensors = slowly
 with distribution.process_group():
     (out / f"rank{{rank()}}").mkdir()
     result = run(out / "exact", exact)
