@@ -14,11 +14,12 @@ from appulse.image.dino import Dino, DinoConfig, parameter_groups
 from appulse.image.dino_head import DinoHeadConfig
 from appulse.image.dino_loss import Centering, dino_loss, koleo_loss, sinkhorn
 from appulse.image.masking import BlockMaskConfig
-from appulse.image.views import random_views
+from appulse.image.views import Views, random_views
 from appulse.image.vit import VisionTransformerConfig
 from appulse.survey.batches import BatchOrder
 from appulse.survey.images import Images
 from appulse.training import loop
+from appulse.training.distribution import Objective
 from appulse.training.loop import TrainingConfig
 
 DEVICE = torch.device("cpu")
@@ -204,24 +205,48 @@ def logits():
     return torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
 
 
+def galaxies_of(rows):
+    """Views of some of four galaxies: two whole crops and two parts of each."""
+    rng = torch.Generator().manual_seed(1)
+    whole, parts = (torch.randn(2, 4, 3, n, n, generator=rng)[:, rows] for n in (48, 24))
+    hidden = (torch.rand(2, 4, 16, generator=rng) < 0.4)[:, rows]
+    return Views(*(x.flatten(0, 1) for x in (whole, parts, hidden)))
+
+
+def gradients(teacher, rows, wrap=lambda objective: objective):
+    """Of everything but KoLeo."""
+    torch.manual_seed(0)
+    model = Dino(TRUNK, replace(CONFIG, stochastic_depth=0.0, teacher=teacher))
+
+    def loss(m, views):
+        return sum(value for name, value in m.losses(views).items() if name != "koleo")
+
+    wrapped = wrap(Objective(model, loss))  # DDP averages as long as it lives
+    wrapped(galaxies_of(rows)).backward()
+    return {f"{teacher}.{name}": p.grad for name, p in model.student.named_parameters()}
+
+
 TWO_RANKS = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from safetensors.torch import save_file
 from test_dino import *
-from appulse.training.distribution import process_group, rank
+from appulse.training.distribution import parallel, process_group, rank
 with process_group():
+    rows = slice(2 * rank(), 2 * rank() + 2)
+    found = {{**gradients("centering", rows, parallel), **gradients("sinkhorn", rows, parallel)}}
     mine = logits()[6:] if rank() else logits()[:6]
     centre = Centering(4)
     centre(mine, 1.0)
     centre(mine[: 3 * rank()], 1.0)  # nothing hidden on the first rank
     centre(mine[:0], 1.0)  # nor on any
     assigned = sinkhorn(mine, 0.5)
-    save_file({{"centre": centre.center, "sinkhorn": assigned}}, sys.argv[1] + str(rank()))
+    found |= {{"centre": centre.center, "assigned": assigned}}
+    save_file(found, sys.argv[1] + str(rank()))
 """
 
 
-def test_centres_and_sinkhorn_see_the_rows_of_all_ranks(torchrun, tmp_path):
+def test_two_ranks_have_the_centres_and_gradients_of_the_joint_batch(torchrun, tmp_path):
     assert torchrun(TWO_RANKS, tmp_path / "rank").wait() == 0
     one, two = (load_file(tmp_path / f"rank{i}") for i in range(2))
     centre = Centering(4)
@@ -229,5 +254,9 @@ def test_centres_and_sinkhorn_see_the_rows_of_all_ranks(torchrun, tmp_path):
     centre(logits()[6:], 1.0)
     torch.testing.assert_close(one["centre"], centre.center)
     torch.testing.assert_close(two["centre"], centre.center)
-    whole = torch.cat([one["sinkhorn"], two["sinkhorn"]])
+    whole = torch.cat([one["assigned"], two["assigned"]])
     torch.testing.assert_close(whole, sinkhorn(logits(), 0.5))
+    joint = gradients("centering", slice(None)) | gradients("sinkhorn", slice(None))
+    for name, gradient in joint.items():
+        for rank in (one, two):
+            assert (rank[name] - gradient).norm() < 1e-5 * gradient.norm(), name

@@ -5,7 +5,8 @@ the two whole crops. The student learns what the teacher says of the same galaxy
 
 On several ranks centres and Sinkhorn's sums are those of the joint batch, and gradients are
 averaged. KoLeo looks for the nearest vector on its own rank only, as upstream, and masks are drawn
-for each rank's images, so that their shares are spread evenly within a rank.
+for each rank's images, so that their shares are spread evenly within a rank. Of a step in pieces,
+each piece moves the centres.
 
 Shapes: W whole crops, two a galaxy, C crops of one size, P patches, M masked ones, D width,
 K prototypes.

@@ -25,7 +25,7 @@ def process_group() -> Iterator[None]:
 
     After Ctrl-C torchrun gives them 30 seconds to end their step and save.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or _together():
         yield
         return
     cuda = torch.cuda.is_available()

@@ -105,7 +105,7 @@ def train(
     state = _State(model, loss, config, run, (groups or matrices_decay)(model))
     pieces = _endless(batches, state.step, config.steps)
     with (
-        torch.random.fork_rng(),
+        torch.random.fork_rng([place] if place.type == "cuda" else []),
         _progress(title, config.steps, state.step) as show,
         noted_interrupts() as interrupted,
     ):
