@@ -1,6 +1,9 @@
 """Shapes and types are checked in every test; one small run of the pipeline is shared by all."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +26,21 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"no reference data at {path}")
     return path
+
+
+@pytest.fixture
+def torchrun(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts a Python script on two ranks; arguments follow it."""
+
+    def start(script: str, *arguments: Any) -> subprocess.Popen[str]:
+        path = tmp_path / "script.py"
+        path.write_text(script)
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += ["--nproc-per-node=2", str(path), *map(str, arguments)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+    return start
 
 
 GALAXIES, SIZE, SEED = 600, 64, 3

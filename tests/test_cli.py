@@ -1,9 +1,12 @@
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +16,7 @@ from appulse.align.load import load
 from appulse.cli import main
 from appulse.evaluate.results import read_results
 from appulse.search.embeddings import Embeddings
+from appulse.training.run import load_weights, read_metrics
 
 
 @pytest.mark.parametrize(
@@ -50,6 +54,13 @@ def test_every_command_explains_itself(capsys, command):
         main([command, "--help"])
     assert ended.value.code == 0
     assert f"appulse {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["pretrain"], ["pretrain", "image"], ["align"]])
+def test_training_says_how_to_use_several_gpus(capsys, command):
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    assert "torchrun --nproc-per-node=2 -m appulse" in " ".join(capsys.readouterr().out.split())
 
 
 def test_errors_are_one_line_without_a_traceback(tmp_path):
@@ -245,3 +256,39 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, run, recipe, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         main(["align", *(str(argument) for argument in arguments)])
     assert ended.value.code == "interrupted; run the same command again to go on"
+
+
+TORCHRUN = """
+import pickle, runpy, sys
+from pathlib import Path
+from appulse import recipes
+
+recipe = pickle.loads(Path(sys.argv.pop(1)).read_bytes())
+recipes.tiny = lambda: recipe
+runpy.run_module("appulse", run_name="__main__")
+"""
+
+
+def test_two_ranks_pretrain_and_go_on_after_ctrl_c(run, torchrun, tmp_path):
+    """As `torchrun --nproc-per-node=2 -m appulse pretrain image`, with a smaller recipe."""
+    training = replace(run.recipe.pretrain_image, steps=30, log_every=1)
+    (tmp_path / "recipe").write_bytes(pickle.dumps(replace(run.recipe, pretrain_image=training)))
+    out = tmp_path / "image"
+    arguments = (tmp_path / "recipe", "pretrain", "image", "--device", "cpu")
+    process = torchrun(TORCHRUN, *arguments, "--survey", run.survey, "--out", out)
+    while not (out / "metrics.jsonl").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode != 0
+    assert errors.count("interrupted; run the same command again to go on") == 2
+    assert (out / "resume.safetensors").exists()
+    assert not (out / "weights.safetensors").exists()
+
+    process = torchrun(TORCHRUN, *arguments, "--survey", run.survey, "--out", out)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    steps = [line["step"] for line in read_metrics(out) if "loss" in line]
+    assert steps == list(range(1, 31))
+    assert load_weights(out)["step"] == 30

@@ -10,6 +10,7 @@ import torch
 
 from appulse import observations, pipeline
 from appulse.align.load import load
+from appulse.align.pairs import LearningConfig
 from appulse.align.towers import ImageTower
 from appulse.evaluate.comparison import PARTS
 from appulse.image.dino import Dino
@@ -203,12 +204,26 @@ def test_an_interrupted_image_pretraining_ends_like_an_uninterrupted_one(
     with pytest.raises(ValueError, match="holds an image tower of other sizes"):
         ImageTower(wider).load_pretrained(tmp_path / "whole")
 
-    recipe = replace(run.recipe, align=replace(run.recipe.align, steps=1, learning_rate=0.0))
-    out = tmp_path / "align"
-    image_run = tmp_path / "whole"
-    pipeline.align(run.survey, run.spectrum, out, recipe, image_run=image_run, device="cpu")
-    aligned = load(out)
-    assert torch.equal(aligned.image.trunk.norm.weight, whole["teacher.trunk.norm.weight"])
+    short = replace(run.recipe.align, steps=4, warmup=1, learning_rate=0.01)
+    pretrained = {
+        **{f"image.trunk.{name}": t for name, t in tower.trunk.state_dict().items()},
+        **{f"spectrum.{name}": t for name, t in load_weights(run.spectrum).items()},
+    }
+    for image, spectrum in ((False, True), (True, False), (False, False), (True, True)):
+        learning = LearningConfig(image, spectrum, temperature=image)
+        recipe = replace(run.recipe, align=short, learning=learning)
+        out = tmp_path / f"align-{image}-{spectrum}"
+        image_run = tmp_path / "whole"
+        pipeline.align(run.survey, run.spectrum, out, recipe, image_run=image_run, device="cpu")
+        aligned = load_weights(out)
+        for side, learns in (("image", image), ("spectrum", spectrum)):
+            name = f"{side}.trunk.norm.weight"
+            assert torch.equal(aligned[f"towers.{name}"], pretrained[name]) != learns
+        start = torch.tensor(run.recipe.inverse_temperature).log()
+        assert torch.equal(aligned["log_inverse_temperature"], start) != image
+    recipe = replace(recipe, learning=LearningConfig(image=False))
+    with pytest.raises(ValueError, match="needs a pretrained one: pass the run of"):
+        pipeline.align(run.survey, run.spectrum, tmp_path / "none", recipe)
 
 
 def test_a_survey_that_changed_under_a_run_is_refused(run, others):

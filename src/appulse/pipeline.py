@@ -7,11 +7,13 @@
     embed                       vectors of galaxies that no tower was trained on
     evaluate                    report.html; queries.py asks the model about files
 
-Every stage can be interrupted and run again: it goes on where it stopped.
+Every stage can be interrupted and run again: it goes on where it stopped. Those that train run on
+several processes where torchrun starts them.
 """
 
 import shutil
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,12 +34,14 @@ from .queries import index
 from .recipes import Recipe, tiny
 from .search.embeddings import Embeddings
 from .spectrum.masked import MaskedModel
-from .spectrum.redshift import DICTIONARY, learn_dictionary
+from .spectrum.redshift import DICTIONARY, DictionaryConfig, learn_dictionary
+from .survey.batches import BatchOrder, loader
 from .survey.store import SurveyStore
 from .survey.synthetic.block import number_of
 from .survey.synthetic.simulate import simulate_blocks
 from .survey.synthetic.targets import SurveyPopulation
 from .tasks import embed as tasks
+from .training.distribution import by_first_rank, process_group
 from .training.loop import train
 from .training.run import RunFolder, digest, save_tensors
 
@@ -65,6 +69,7 @@ def simulate(
     return store
 
 
+@process_group()
 def pretrain_spectrum(
     survey: Path, out: Path, recipe: Recipe | None = None, *, device: str = "auto"
 ) -> None:
@@ -82,25 +87,15 @@ def pretrain_spectrum(
             "training": asdict(training),
         },
     )
-    dictionary = run.path / DICTIONARY
-    if tower.dictionary is not None and not dictionary.exists():
-        learned = learn_dictionary(store, tower.dictionary)
-        save_tensors(dictionary, learned.state_dict())
+    by_first_rank(partial(_learn_dictionary, store, tower.dictionary, run.path / DICTIONARY))
     torch.manual_seed(training.seed)
     model = MaskedModel(tower.trunk, recipe.masking)
+    rows, take = store.rows("encoder-train"), partial(store.take, fields=("spectra",))
     held_out = store.take(store.rows("validation")[:512], ["spectra"])["spectra"]
     train(
         model,
         lambda model, batch: model.loss(batch["spectra"]),
-        lambda step: store.batches(
-            "encoder-train",
-            training.batch_size,
-            fields=("spectra",),
-            seed=training.seed,
-            start=step,
-            epochs=None,
-            drop_last=True,
-        ),
+        lambda step: loader(take, BatchOrder(rows, **training.order(step)), workers=0),
         training,
         run,
         validate=lambda model: model.validate(held_out),
@@ -109,6 +104,12 @@ def pretrain_spectrum(
     )
 
 
+def _learn_dictionary(store: SurveyStore, config: DictionaryConfig | None, path: Path) -> None:
+    if config is not None and not path.exists():
+        save_tensors(path, learn_dictionary(store, config).state_dict())
+
+
+@process_group()
 def pretrain_image(
     survey: Path, out: Path, recipe: Recipe | None = None, *, device: str = "auto"
 ) -> None:
@@ -145,6 +146,7 @@ def pretrain_image(
     )
 
 
+@process_group()
 def align(
     survey: Path,
     spectrum_run: Path,
@@ -154,17 +156,26 @@ def align(
     image_run: Path | None = None,
     device: str = "auto",
 ) -> None:
-    """Aligns an image tower with the pretrained spectrum tower, whose trunk stays as it is.
+    """Aligns an image tower with the pretrained spectrum tower; `recipe.learning` says what learns.
 
     The image tower's trunk starts from `image_run`, or at random.
+
+    Raises:
+        ValueError: If the image trunk neither learns nor comes from a run.
     """
     recipe, store = recipe or tiny(), SurveyStore.open(survey)
     training, place = recipe.align, resolve_device(device)
+    if image_run is None and not recipe.learning.image:
+        raise ValueError(
+            "this recipe's image trunk does not learn here, so it needs a pretrained one: "
+            "pass the run of `appulse pretrain image`"
+        )
     torch.manual_seed(training.seed)
     model = Model(recipe.model)
     model.spectrum.load_pretrained(spectrum_run)
     if image_run is not None:
         model.image.load_pretrained(image_run)
+    recipe.learning.apply(model)
     run = RunFolder(
         out,
         {
@@ -173,21 +184,22 @@ def align(
             "spectrum": digest(model.spectrum.pretrained()),
             "image": image_run and digest(model.image.trunk.state_dict()),
             "model": asdict(recipe.model),
+            "learning": asdict(recipe.learning),
             "training": asdict(training),
         },
     )
     cache = out / "cache"
     if run.finished:
-        shutil.rmtree(cache, ignore_errors=True)
+        by_first_rank(lambda: shutil.rmtree(cache, ignore_errors=True))
         return
     parts = {
         part: cache_pairs(cache / part, model, store, part, device, training.precision)
         for part in ("encoder-train", "validation")
     }
     pairs = parts["encoder-train"]
-    everything = pairs.take(slice(None), ["features", "spectrum_features"])
-    model.image.standardise(everything["features"])
-    model.spectrum.standardise(everything["spectrum_features"])
+    everything = pairs.take(slice(None), ["image.features", "spectrum.features"])
+    model.image.standardise(everything["image.features"])
+    model.spectrum.standardise(everything["spectrum.features"])
     held_out = take_pairs(parts["validation"], slice(1000), place)
     train(
         model,
@@ -199,7 +211,7 @@ def align(
         device=device,
         title="align",
     )
-    shutil.rmtree(cache)
+    by_first_rank(lambda: shutil.rmtree(cache))
 
 
 def embed(survey: Path, model_run: str | Path, out: Path, *, device: str = "auto") -> None:

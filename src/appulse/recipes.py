@@ -1,9 +1,10 @@
 """Recipes: named sets of sizes and schedules for a whole run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .align.head import HeadConfig, PoolConfig
 from .align.model import ModelConfig
+from .align.pairs import LearningConfig
 from .align.towers import ImageTowerConfig, SpectrumTowerConfig
 from .image.augment import CropConfig
 from .image.dino import DinoConfig
@@ -27,6 +28,7 @@ class Recipe:
     dino: DinoConfig
     pretrain_image: TrainingConfig
     align: TrainingConfig
+    learning: LearningConfig = field(default_factory=LearningConfig)  # in `align`
 
     @property
     def model(self) -> ModelConfig:
@@ -148,4 +150,5 @@ def paper() -> Recipe:
             warmup=1000,
             precision="float32",
         ),
+        learning=LearningConfig(image=False, spectrum=False, temperature=False),
     )

@@ -1,10 +1,12 @@
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
-from appulse.align.contrastive import contrastive_loss
+from appulse.align.contrastive import contrastive_loss, joint_contrastive_loss
 
 
 @pytest.fixture
@@ -54,3 +56,57 @@ def test_equals_the_reference_implementation(shared, batch, inverse_temperature)
     if inverse_temperature == 15.5:
         loss.backward()
         torch.testing.assert_close(image.grad, frozen[f"{batch}.grad_image"], atol=1e-6, rtol=1e-4)
+
+
+class Towers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.image, self.spectrum = nn.Linear(6, 4), nn.Linear(7, 4)
+        self.inverse_temperature = nn.Parameter(torch.tensor(5.0))
+        self.double()
+
+
+def towers_loss(model, rows):
+    image, spectrum = model.image(rows[:, :6]), model.spectrum(rows[:, 6:])
+    return joint_contrastive_loss(image, spectrum, model.inverse_temperature)
+
+
+def galaxies():
+    return torch.randn(10, 13, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+TWO_RANKS = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from safetensors.torch import save_file
+from test_contrastive import *
+from appulse.training.distribution import Objective, parallel, process_group, rank
+with process_group():
+    objective = parallel(Objective(Towers(), towers_loss))
+    loss = objective(galaxies()[5 * rank() :][:5])
+    loss.backward()
+    found = {{name: p.grad for name, p in objective.module.model.named_parameters()}}
+    save_file({{**found, "loss": loss.detach()}}, sys.argv[1] + str(rank()))
+"""
+
+
+def test_two_ranks_have_the_loss_and_the_gradients_of_the_joint_batch(torchrun, tmp_path):
+    assert torchrun(TWO_RANKS, tmp_path / "rank").wait() == 0
+    ranks = [load_file(tmp_path / f"rank{i}") for i in range(2)]
+    model = Towers()
+    rows = galaxies()
+    loss = contrastive_loss(
+        model.image(rows[:, :6]), model.spectrum(rows[:, 6:]), model.inverse_temperature
+    )
+    loss.backward()
+    losses = [rank.pop("loss") for rank in ranks]
+    assert losses[0] != losses[1]
+    torch.testing.assert_close(sum(losses) / 2, loss.detach(), rtol=1e-12, atol=0)
+    for name, parameter in model.named_parameters():
+        for rank in ranks:
+            torch.testing.assert_close(rank[name], parameter.grad, rtol=1e-9, atol=1e-15)
+
+
+def test_alone_the_joint_loss_is_the_loss(pairs):
+    assert torch.equal(joint_contrastive_loss(*pairs, 3.0), contrastive_loss(*pairs, 3.0))

@@ -1,20 +1,37 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from appulse.align.pairs import Pairs, cache_pairs, pair_loss, retrieval, take_pairs
-from appulse.image.preprocess import ImageInputs
+from appulse.align.pairs import (
+    LearningConfig,
+    Pairs,
+    Tokens,
+    cache_pairs,
+    pair_batches,
+    pair_loss,
+    retrieval,
+    take_pairs,
+)
+from appulse.training.loop import TrainingConfig
+
+BOTH = [(False, False), (True, False), (False, True), (True, True)]  # of image and spectrum
 
 
 @pytest.fixture
 def pairs(model, galaxies):
-    """The galaxies, straight from the towers."""
+    """The galaxies, straight from the towers; the spectrum's trunk is locked."""
     image = model.image.prepare(galaxies.images)
     spectrum = model.spectrum.prepare(galaxies.spectra)
-    with torch.no_grad():
-        return Pairs(image, spectrum.features, model.spectrum.tokens(spectrum))
+    return Pairs(image, seen(model.spectrum, spectrum))
+
+
+@torch.no_grad()
+def seen(tower, inputs):
+    """What a locked trunk sees."""
+    return Tokens(inputs.features, tower.tokens(inputs))
 
 
 def loss_by_hand(image, spectrum, inverse_temperature):
@@ -49,37 +66,76 @@ def test_the_loss_is_that_of_the_embeddings_of_turned_images(model, galaxies, pa
     assert len(seen) > 4
 
 
-def test_the_gradient_reaches_all_that_learns_and_nothing_else(model, pairs):
-    model.spectrum.trunk.requires_grad_(False)
+@pytest.mark.parametrize(("image", "spectrum"), BOTH)
+@pytest.mark.parametrize("temperature", [False, True])
+def test_the_gradient_reaches_all_that_learns_and_nothing_else(
+    model, galaxies, image, spectrum, temperature
+):
+    LearningConfig(image, spectrum, temperature).apply(model)
+    assert (model.image.locked, model.spectrum.locked) == (not image, not spectrum)
+    towers = (model.image, galaxies.images), (model.spectrum, galaxies.spectra)
+    inputs = ((tower, tower.prepare(rows)) for tower, rows in towers)
     model.train()
-    pair_loss(model, pairs).backward()
+    pair_loss(model, Pairs(*(seen(t, x) if t.locked else x for t, x in inputs))).backward()
+    locked = {
+        "towers.image.trunk.": not image,
+        "towers.spectrum.trunk.": not spectrum,
+        "log_inverse_temperature": not temperature,
+    }
     for name, parameter in model.named_parameters():
-        if name.startswith("towers.spectrum.trunk.") or name.endswith("mask_token"):
+        if name.endswith("mask_token") or any(locked[n] for n in locked if name.startswith(n)):
+            assert not parameter.requires_grad, name
             assert parameter.grad is None, name
         else:
-            assert parameter.grad is not None, name
             assert parameter.grad.abs().max() > 0, name
 
 
-def test_the_cache_holds_what_the_towers_say(model, store, tmp_path):
-    """In the store's order; image flux as float16, tokens as bfloat16."""
+@pytest.mark.parametrize(("image", "spectrum"), BOTH)
+def test_the_cache_holds_what_the_towers_take_or_locked_trunks_say(
+    model, store, tmp_path, image, spectrum
+):
+    """In the store's order; image flux as float16, tokens as bfloat16, all else exactly."""
+    LearningConfig(image, spectrum).apply(model)
     cache = cache_pairs(tmp_path / "cache", model, store, "validation", "cpu", "float32")
     survey = store.read(part="validation")
-    image = model.image.prepare(survey.images)
-    spectrum = model.spectrum.prepare(survey.spectra)
-    with torch.no_grad():
-        tokens = model.spectrum.tokens(spectrum)
+    inputs = model.image.prepare(survey.images), model.spectrum.prepare(survey.spectra)
+    fresh = [
+        seen(tower, x) if tower.locked else x
+        for tower, x in zip((model.image, model.spectrum), inputs, strict=True)
+    ]
     assert len(cache) == len(survey)
     everything = np.arange(len(survey))
     for rows in (slice(None), everything[::-1], np.array([5, 2, 2])):
         pairs = take_pairs(cache, rows, torch.device("cpu"))
         index = torch.from_numpy(everything[rows].copy())
-        for name in ImageInputs._fields:
-            cached, fresh = getattr(pairs.image, name), getattr(image, name)[index]
-            torch.testing.assert_close(cached, fresh, rtol=2**-11, atol=1e-7)
-        torch.testing.assert_close(pairs.features, spectrum.features[index])
-        torch.testing.assert_close(pairs.tokens, tokens[index], rtol=2**-8, atol=1e-6)
-        assert pairs.image.flux.dtype == pairs.tokens.dtype == torch.float32
+        for side, expected in zip(pairs, fresh, strict=True):
+            assert type(side) is type(expected)
+            for name in side._fields:
+                x, cached = getattr(expected, name), getattr(side, name)
+                x = x.expand(len(survey), *x.shape[1:])[index]
+                tolerance = {"tokens": 2**-8, "flux": 2**-11 * (side is pairs.image)}
+                torch.testing.assert_close(cached, x, rtol=tolerance.get(name, 0), atol=1e-6)
+
+
+def test_batches_come_in_pieces_from_any_step_on(model, store, tmp_path):
+    cache = cache_pairs(tmp_path / "cache", model, store, "validation", "cpu", "float32")
+    config = TrainingConfig(steps=9, batch_size=8, seed=2)
+    whole = pair_batches(cache, config, torch.device("cpu"))(0)
+    steps = [next(whole).image.features for _ in range(4)]
+    pieces = pair_batches(cache, replace(config, accumulate=2), torch.device("cpu"))(2)
+    for step in steps[2:]:
+        assert torch.equal(torch.cat([next(pieces).image.features for _ in range(2)]), step)
+
+
+def test_cached_or_not_the_loss_is_the_same(model, galaxies, pairs):
+    spectrum = model.spectrum.prepare(galaxies.spectra)
+    fresh = retrieval(model, pairs._replace(spectrum=spectrum))
+    assert fresh == pytest.approx(retrieval(model, pairs), rel=1e-5)
+    cached = Pairs(seen(model.image, pairs.image), pairs.spectrum)
+    assert retrieval(model, cached) == pytest.approx(fresh, rel=1e-5)
+    with torch.no_grad():
+        losses = [pair_loss(model, cached).item() for _ in range(9)]
+    assert losses == pytest.approx([fresh["validation_loss"]] * 9, rel=1e-5)  # nothing is turned
 
 
 def test_retrieval_counts_partners_among_the_first_ten(model, galaxies, pairs):
@@ -96,7 +152,7 @@ def test_retrieval_counts_partners_among_the_first_ten(model, galaxies, pairs):
 
 
 def test_alignment_learns_a_few_galaxies_by_heart(model, pairs):
-    model.spectrum.trunk.requires_grad_(False)
+    LearningConfig().apply(model)
     model.train()
     optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=3e-3)
     torch.manual_seed(0)
@@ -105,5 +161,5 @@ def test_alignment_learns_a_few_galaxies_by_heart(model, pairs):
         loss = pair_loss(model, pairs)
         loss.backward()
         optimizer.step()
-    assert loss.item() < 0.3 * math.log(len(pairs.features))
+    assert loss.item() < 0.3 * math.log(len(pairs.spectrum.features))
     assert retrieval(model, pairs)["top10"] == 1

@@ -1,17 +1,28 @@
+import inspect
+import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from appulse.image import views as views_module
 from appulse.image.augment import CropConfig
 from appulse.image.dino import Dino, DinoConfig, parameter_groups
 from appulse.image.dino_head import DinoHeadConfig
 from appulse.image.dino_loss import Centering, dino_loss, koleo_loss, sinkhorn
 from appulse.image.masking import BlockMaskConfig
-from appulse.image.views import random_views
+from appulse.image.views import Views, random_views
 from appulse.image.vit import VisionTransformerConfig
+from appulse.survey.batches import BatchOrder
 from appulse.survey.images import Images
+from appulse.training import loop
+from appulse.training.distribution import Objective
+from appulse.training.loop import TrainingConfig
+
+DEVICE = torch.device("cpu")
 
 TRUNK = VisionTransformerConfig(size=48, patch=12, width=32, depth=2, heads=2, class_token=True)
 CONFIG = DinoConfig(
@@ -117,6 +128,37 @@ def test_views_follow_from_the_seed(galaxies):
     assert (hidden.sum(1) > 0).sum() <= 20
 
 
+def test_steps_pieces_and_ranks_see_their_own_views(galaxies, monkeypatch):
+    """A store that gives the same galaxies always, but notes which were asked for."""
+    asked = []
+
+    class Store:
+        def rows(self, part):
+            return np.arange(80)
+
+        def take(self, rows, fields):
+            asked.append(rows)
+            return {"images": galaxies.images}
+
+    training = TrainingConfig(steps=2, batch_size=40, seed=3, accumulate=2)
+
+    def seen(rank, start):
+        for module in (views_module, loop):
+            monkeypatch.setattr(module, "rank", lambda: rank)
+        monkeypatch.setattr(loop, "ranks", lambda: 2)
+        batches = unchecked(Store(), TRUNK, CONFIG.crops, CONFIG.masks, training, DEVICE)
+        return [next(pieces).whole for pieces in [batches(start)] for _ in range(4)]
+
+    unchecked = inspect.unwrap(views_module.view_batches)
+    first, second = seen(0, 0), seen(1, 0)
+    rows = [asked[i] for i in (0, 1, 4, 5)]  # those of the first step
+    assert sorted(np.concatenate(rows)) == sorted(next(iter(BatchOrder(np.arange(80), 40, 3))))
+    whole = [*first, *second]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(whole, 2))
+    for a, b in zip(seen(1, 1)[:2], second[2:], strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_pictures_are_made_after_seeing_and_noise(galaxies):
     trunk = replace(TRUNK, colours="rgb")
     seen = random_views(galaxies.images, trunk, CONFIG.crops, BlockMaskConfig(), (0, 0))
@@ -157,3 +199,64 @@ def test_koleo_pushes_near_vectors_apart():
     angle = torch.tensor([0.0, 0.1, 2.0, 4.0], requires_grad=True)
     koleo_loss(torch.stack([angle.cos(), angle.sin()], 1)).backward()
     assert angle.grad[0] > 0 > angle.grad[1]  # downhill is apart
+
+
+def logits():
+    return torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+
+
+def galaxies_of(rows):
+    """Views of some of four galaxies: two whole crops and two parts of each."""
+    rng = torch.Generator().manual_seed(1)
+    whole, parts = (torch.randn(2, 4, 3, n, n, generator=rng)[:, rows] for n in (48, 24))
+    hidden = (torch.rand(2, 4, 16, generator=rng) < 0.4)[:, rows]
+    return Views(*(x.flatten(0, 1) for x in (whole, parts, hidden)))
+
+
+def gradients(teacher, rows, wrap=lambda objective: objective):
+    """Of everything but KoLeo."""
+    torch.manual_seed(0)
+    model = Dino(TRUNK, replace(CONFIG, stochastic_depth=0.0, teacher=teacher))
+
+    def loss(m, views):
+        return sum(value for name, value in m.losses(views).items() if name != "koleo")
+
+    wrapped = wrap(Objective(model, loss))  # DDP averages as long as it lives
+    wrapped(galaxies_of(rows)).backward()
+    return {f"{teacher}.{name}": p.grad for name, p in model.student.named_parameters()}
+
+
+TWO_RANKS = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from safetensors.torch import save_file
+from test_dino import *
+from appulse.training.distribution import parallel, process_group, rank
+with process_group():
+    rows = slice(2 * rank(), 2 * rank() + 2)
+    found = {{**gradients("centering", rows, parallel), **gradients("sinkhorn", rows, parallel)}}
+    mine = logits()[6:] if rank() else logits()[:6]
+    centre = Centering(4)
+    centre(mine, 1.0)
+    centre(mine[: 3 * rank()], 1.0)  # nothing hidden on the first rank
+    centre(mine[:0], 1.0)  # nor on any
+    assigned = sinkhorn(mine, 0.5)
+    found |= {{"centre": centre.center, "assigned": assigned}}
+    save_file(found, sys.argv[1] + str(rank()))
+"""
+
+
+def test_two_ranks_have_the_centres_and_gradients_of_the_joint_batch(torchrun, tmp_path):
+    assert torchrun(TWO_RANKS, tmp_path / "rank").wait() == 0
+    one, two = (load_file(tmp_path / f"rank{i}") for i in range(2))
+    centre = Centering(4)
+    centre(logits(), 1.0)
+    centre(logits()[6:], 1.0)
+    torch.testing.assert_close(one["centre"], centre.center)
+    torch.testing.assert_close(two["centre"], centre.center)
+    whole = torch.cat([one["assigned"], two["assigned"]])
+    torch.testing.assert_close(whole, sinkhorn(logits(), 0.5))
+    joint = gradients("centering", slice(None)) | gradients("sinkhorn", slice(None))
+    for name, gradient in joint.items():
+        for rank in (one, two):
+            assert (rank[name] - gradient).norm() < 1e-5 * gradient.norm(), name

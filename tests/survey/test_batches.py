@@ -33,6 +33,31 @@ def test_any_step_is_reached_without_those_before(batch_size, start, drop_last, 
         np.testing.assert_array_equal(step, expected)
 
 
+@given(
+    ranks=st.integers(1, 3),
+    pieces=st.integers(1, 3),
+    size=st.integers(1, 2),
+    start=st.integers(0, 5),
+)
+def test_ranks_and_pieces_share_each_step(ranks, pieces, size, start):
+    options = {"seed": 5, "start": start, "epochs": None, "drop_last": True}
+    batch = ranks * pieces * size
+    whole = islice(BatchOrder(ROWS, batch, **options), 3)
+    shares = [
+        list(islice(BatchOrder(ROWS, batch, **options, rank=i, ranks=ranks, pieces=pieces), 99))
+        for i in range(ranks)
+    ]
+    for step, rows in enumerate(whole):
+        mine = [s for share in shares for s in share[step * pieces : (step + 1) * pieces]]
+        assert {len(share) for share in mine} == {size}
+        np.testing.assert_array_equal(np.concatenate(mine), rows)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    with pytest.raises(ValueError, match=r"6 rows cannot be shared by 2 ranks in 2 pieces"):
+        BatchOrder(ROWS, 6, ranks=2, pieces=2)
+
+
 def test_epochs_differ_and_can_be_begun_with():
     first, second = (np.concatenate([*BatchOrder(ROWS, 4, epoch=epoch)]) for epoch in (0, 1))
     assert (first != second).any()
@@ -52,6 +77,8 @@ def test_unshuffled_batches_keep_the_order():
 def test_length_counts_what_is_left():
     order = BatchOrder(ROWS, 4, start=7, epochs=2, drop_last=True)
     assert len(order) == len(list(order)) == 3
+    pieces = BatchOrder(ROWS, 4, start=7, epochs=2, drop_last=True, ranks=2, pieces=2)
+    assert len(pieces) == len(list(pieces)) == 6
 
 
 @pytest.mark.parametrize(

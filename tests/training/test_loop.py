@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
 from appulse.survey.batches import BatchOrder
 from appulse.training import run as run_module
-from appulse.training.loop import Group, TrainingConfig, train
+from appulse.training.groups import Group
+from appulse.training.loop import TrainingConfig, train
 from appulse.training.run import RunFolder, digest, read_metrics
 
 CONFIG = TrainingConfig(steps=30, batch_size=8, warmup=5, ema=0.9, log_every=1, validate_every=10)
@@ -110,6 +112,7 @@ def test_training_learns_and_writes_what_it_did(tmp_path):
         "about.json",
         "config.json",
         "metrics.jsonl",
+        "tensorboard",
         "weights.safetensors",
     ]
 
@@ -153,6 +156,34 @@ def test_one_step_equals_adamw_by_hand(tmp_path):
         step = p.grad / (p.grad.abs() + 1e-8)  # AdamW's first step is the gradient's sign
         expected = p * (1 - 1e-3 * decay) - 1e-3 * step
         torch.testing.assert_close(result[name], expected, atol=1e-6, rtol=1e-5)
+
+
+def test_a_step_in_pieces_is_a_step(tmp_path):
+    """For a loss that is a mean over rows."""
+
+    def mean(m, x):
+        return (m.eval()(x) - x).square().mean()
+
+    results = []
+    for pieces in (1, 4):
+        order = BatchOrder(np.arange(64), 8, seed=3, epochs=None, pieces=pieces)
+        config = replace(CONFIG, accumulate=pieces, clip=0.1)
+        folder = RunFolder(tmp_path / str(pieces), {})
+        trained = train(
+            model().double(),
+            mean,
+            lambda step, order=order: (TARGET[rows].double() for rows in order),
+            config,
+            folder,
+            device="cpu",
+        )
+        results.append((trained.state_dict(), read_metrics(folder.path)))
+    (whole, lines), (pieces, lines_of_pieces) = results
+    for name, tensor in whole.items():
+        torch.testing.assert_close(pieces[name], tensor, rtol=1e-9, atol=1e-10)
+    assert len(lines) == 30
+    for one, other in zip(lines, lines_of_pieces, strict=True):
+        assert one == pytest.approx(other, rel=1e-9)
 
 
 def test_the_average_is_exponential(tmp_path):
@@ -206,28 +237,64 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(tmp_path, stop):
     assert read_metrics(tmp_path / "whole") == read_metrics(tmp_path / "cut")
 
 
-def test_a_killed_process_ends_like_an_uninterrupted_one(tmp_path):
-    run(tmp_path / "whole")
-    script = f"""
-import sys, time
+SLOWLY = f"""
+import resource, sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_loop import *
 def slow(m, x):
     time.sleep(0.03)
+    if len(sys.argv) > 2 and (Path(sys.argv[1]) / "resume.safetensors").exists():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))  # no room for a checkpoint
     return loss(m, x)
-folder = RunFolder({str(tmp_path / "cut")!r}, {{"stage": "test"}})
+folder = RunFolder(sys.argv[1], {{"stage": "test"}})
 train(model(), slow, batches, replace(CONFIG, save_every=0.0), folder, device="cpu")
 """
+
+
+def start(*arguments) -> subprocess.Popen[str]:
+    """A slow run in a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    process = subprocess.Popen([sys.executable, "-c", script], env=environment)
-    resume = tmp_path / "cut" / "resume.safetensors"
-    while not resume.exists():
-        assert process.poll() is None
-        time.sleep(0.005)
-    time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    command = [sys.executable, "-c", SLOWLY, *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_process_killed_three_times_ends_like_an_uninterrupted_one(tmp_path):
+    run(tmp_path / "whole")
+    resume, reached = tmp_path / "cut" / "resume.safetensors", [0]
+    while len(reached) < 4:
+        process = start(tmp_path / "cut")
+        while not resume.exists() or saved_step(resume) <= reached[-1]:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.005)
+        time.sleep(0.1)
+        process.kill()
+        process.wait()
+        reached.append(saved_step(resume))
+    assert reached == sorted(set(reached))
     assert not (tmp_path / "cut" / "weights.safetensors").exists()
+    run(tmp_path / "cut")
+    whole, cut = (load_file(tmp_path / n / "weights.safetensors") for n in ("whole", "cut"))
+    assert digest(whole) == digest(cut)
+    assert read_metrics(tmp_path / "whole") == read_metrics(tmp_path / "cut")
+
+
+def saved_step(path: Path) -> int:
+    with safe_open(path, "pt") as file:
+        return int(file.metadata()["step"])
+
+
+def test_a_disk_that_fills_up_is_reported_and_the_run_goes_on_when_there_is_room(tmp_path):
+    """The kernel refuses to write more than 600 bytes of a file, once there is a checkpoint."""
+    run(tmp_path / "whole")
+    process = start(tmp_path / "cut", "full")
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert "File too large" in errors
+    assert "the last whole checkpoint is kept" in errors
+    names = {path.name for path in (tmp_path / "cut").iterdir()}
+    assert "resume.safetensors" in names
+    assert not [name for name in names if name.startswith(".")]
+    assert 0 < saved_step(tmp_path / "cut" / "resume.safetensors") < 30
     run(tmp_path / "cut")
     whole, cut = (load_file(tmp_path / n / "weights.safetensors") for n in ("whole", "cut"))
     assert digest(whole) == digest(cut)

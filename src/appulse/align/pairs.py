@@ -1,11 +1,12 @@
-"""Training pairs for alignment: what a frozen spectrum tower says is computed once.
+"""Training pairs for alignment: what a locked trunk says is computed once.
 
 Shapes: B galaxies, T tokens, E token width, F features.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,21 +18,50 @@ from ..device import Precision, autocast, resolve_device
 from ..image.preprocess import ImageInputs, random_dihedral
 from ..metrics import partner_ranks, recall_at_k
 from ..progress import track
+from ..spectrum.preprocess import SpectrumInputs
 from ..survey.batches import BatchOrder
 from ..survey.store import SurveyStore
 from ..survey.survey import Survey
 from ..training.cache import TensorCache
 from ..training.loop import TrainingConfig
-from .contrastive import contrastive_loss
+from .contrastive import contrastive_loss, joint_contrastive_loss
 from .model import Model
+from .towers import Tower
+
+
+@dataclass(frozen=True)
+class LearningConfig:
+    """What learns in an alignment beside the heads; a trunk that does not is locked as it came.
+
+    What a locked trunk says is computed once, of images as they are, not turned.
+    """
+
+    image: bool = True  # the trunk
+    spectrum: bool = False  # the trunk
+    temperature: bool = True  # else it stays where it starts
+
+    def apply(self, model: Model) -> None:
+        """Locks what does not learn."""
+        model.image.trunk.requires_grad_(self.image)
+        model.spectrum.trunk.requires_grad_(self.spectrum)
+        model.log_inverse_temperature.requires_grad_(self.temperature)
+        for name, parameter in model.named_parameters():
+            if name.endswith("mask_token"):
+                parameter.requires_grad_(False)  # nothing is hidden here
+
+
+class Tokens(NamedTuple):
+    """Galaxies as a locked trunk sees them: what a head takes."""
+
+    features: Float[Tensor, "B F"]
+    tokens: Float[Tensor, "B T E"]
 
 
 class Pairs(NamedTuple):
-    """A batch of galaxies: image inputs, and the spectrum as features and the trunk's tokens."""
+    """A batch of galaxies, each side as its tower takes it or as its locked trunk saw it."""
 
-    image: ImageInputs
-    features: Float[Tensor, "B F"]
-    tokens: Float[Tensor, "B T E"]
+    image: ImageInputs | Tokens
+    spectrum: SpectrumInputs | Tokens
 
 
 def cache_pairs(
@@ -57,13 +87,23 @@ def _prepared(
     for survey in batches:
         image = model.image.prepare(survey.images)
         spectrum = model.spectrum.prepare(survey.spectra)
+        wavelength = spectrum.wavelength.expand(len(survey), -1)
         with autocast(place, precision):
-            tokens = model.spectrum.tokens(type(spectrum)(*(x.to(place) for x in spectrum)))
-        yield {
-            **image._replace(flux=image.flux.half())._asdict(),
-            "spectrum_features": spectrum.features,
-            "tokens": tokens.bfloat16(),
-        }
+            sides = {
+                "image": _kept(model.image, image._replace(flux=image.flux.half()), image, place),
+                "spectrum": _kept(
+                    model.spectrum, spectrum._replace(wavelength=wavelength), spectrum, place
+                ),
+            }
+        yield {f"{side}.{n}": t for side, kept in sides.items() for n, t in kept._asdict().items()}
+
+
+def _kept(tower: Tower, small: Any, inputs: Any, place: torch.device) -> Any:
+    """Inputs in the form that is kept; or, where the trunk is locked, its tokens."""
+    if not tower.locked:
+        return small
+    tokens = tower.tokens(type(inputs)(*(tensor.to(place) for tensor in inputs)))
+    return Tokens(inputs.features, tokens.bfloat16())
 
 
 def take_pairs(
@@ -71,39 +111,50 @@ def take_pairs(
 ) -> Pairs:
     """Some rows of the cache, on the device."""
     tensors = {name: tensor.to(device) for name, tensor in cache.take(rows).items()}
-    image = ImageInputs(**{name: tensors[name] for name in ImageInputs._fields})
-    image = image._replace(flux=image.flux.float())
-    return Pairs(image, tensors["spectrum_features"], tensors["tokens"].float())
+    return Pairs(_side("image", ImageInputs, tensors), _side("spectrum", SpectrumInputs, tensors))
+
+
+def _side(side: str, inputs: Any, tensors: dict[str, Tensor]) -> Any:
+    kind = Tokens if f"{side}.tokens" in tensors else inputs
+    fields = (tensors[f"{side}.{name}"] for name in kind._fields)
+    return kind(*(x.float() if x.is_floating_point() else x for x in fields))
 
 
 def pair_batches(
     cache: TensorCache, config: TrainingConfig, device: torch.device
 ) -> Callable[[int], Iterator[Pairs]]:
-    """Endless shuffled batches, from any step on."""
+    """Endless shuffled batches, this rank's share, from any step on."""
 
     def batches(step: int) -> Iterator[Pairs]:
-        rows = np.arange(len(cache))
-        order = BatchOrder(
-            rows, config.batch_size, seed=config.seed, start=step, epochs=None, drop_last=True
-        )
+        order = BatchOrder(np.arange(len(cache)), **config.order(step))
         return (take_pairs(cache, batch, device) for batch in order)
 
     return batches
 
 
 def pair_loss(model: Model, pairs: Pairs) -> Float[Tensor, ""]:
-    """Contrastive loss of a batch, its images turned and flipped at random."""
-    image = model.image(random_dihedral(pairs.image))
-    spectrum = model.spectrum.head(pairs.features, pairs.tokens)
-    return contrastive_loss(image.float(), spectrum.float(), model.inverse_temperature)
+    """Contrastive loss of a batch, its images turned and flipped at random.
+
+    Negatives come from all ranks, but from one piece of an accumulated step.
+    """
+    if isinstance(pairs.image, ImageInputs):
+        pairs = pairs._replace(image=random_dihedral(pairs.image))
+    return joint_contrastive_loss(*_embedded(model, pairs), model.inverse_temperature)
 
 
 @torch.no_grad()
 def retrieval(model: Model, pairs: Pairs) -> dict[str, float]:
     """Loss, and how often an image finds its own spectrum among the first 10 of these pairs."""
-    image = model.image(pairs.image).float()
-    spectrum = model.spectrum.head(pairs.features, pairs.tokens).float()
+    image, spectrum = _embedded(model, pairs)
     loss = contrastive_loss(image, spectrum, model.inverse_temperature)
     cosine = F.normalize(image) @ F.normalize(spectrum).T
     ranks = partner_ranks(cosine.cpu().numpy())
     return {"validation_loss": loss.item(), "top10": recall_at_k(ranks, 10)}
+
+
+def _embedded(model: Model, pairs: Pairs) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
+    image, spectrum = (
+        tower.head(*inputs) if isinstance(inputs, Tokens) else tower(inputs)
+        for tower, inputs in zip((model.image, model.spectrum), pairs, strict=True)
+    )
+    return image.float(), spectrum.float()

@@ -48,10 +48,16 @@ class SpectrumTowerConfig:
 class Tower(nn.Module):
     """What both towers share: from inputs to tokens to one vector."""
 
+    trunk: nn.Module
     head: AnyHead
 
+    @property
+    def locked(self) -> bool:
+        """Whether the trunk learns nothing; its tokens can then be kept."""
+        return not any(parameter.requires_grad for parameter in self.trunk.parameters())
+
     def tokens(self, inputs: Any) -> Float[Tensor, "B T E"]:
-        """What the trunk sees; a frozen trunk's tokens can be kept."""
+        """What the trunk sees."""
         raise NotImplementedError
 
     def forward(self, inputs: Any) -> Float[Tensor, "B D"]:
@@ -66,6 +72,8 @@ class Tower(nn.Module):
 
 class ImageTower(Tower):
     """A vision transformer and its head; aperture fluxes may enter beside the patches."""
+
+    trunk: VisionTransformer
 
     def __init__(self, config: ImageTowerConfig):
         super().__init__()
@@ -102,6 +110,7 @@ class ImageTower(Tower):
 class SpectrumTower(Tower):
     """A spectrum transformer, perhaps a shift dictionary, and the head that reads both."""
 
+    trunk: SpectrumTransformer
     dictionary: ShiftDictionary | None
 
     def __init__(self, config: SpectrumTowerConfig):
@@ -114,7 +123,7 @@ class SpectrumTower(Tower):
         self.head = _head(config.head, features, config.trunk.width, TokenMean())
 
     def load_pretrained(self, run: Path) -> None:
-        """Takes trunk and dictionary of a spectrum run, and freezes the trunk.
+        """Takes trunk and dictionary of a spectrum run.
 
         Raises:
             ValueError: If the folder holds no finished spectrum run of these sizes.
@@ -127,7 +136,6 @@ class SpectrumTower(Tower):
         weights = load_weights(run)
         trunk = {n.removeprefix("trunk."): w for n, w in weights.items() if n.startswith("trunk.")}
         self.trunk.load_state_dict(trunk)
-        self.trunk.requires_grad_(False)
         if self.dictionary is not None:
             self.dictionary.load_state_dict(load_file(run / DICTIONARY))
 

@@ -16,7 +16,11 @@ app = App(
     help="Galaxy images and spectra in one space: search, redshifts, physics.",
     suppress_keyboard_interrupt=False,  # `main` says how to go on
 )
-pretrain = App(name="pretrain", help="Train one tower on its own.")
+pretrain = App(
+    name="pretrain",
+    help="Train one tower on its own. On several GPUs: "
+    "torchrun --nproc-per-node=2 -m appulse pretrain image ...",
+)
 app.command(pretrain)
 
 for command in (fetch, pair, label, convert, embed, index, search):
@@ -84,6 +88,8 @@ def pretrain_spectrum(
 ) -> None:
     """Train the spectrum transformer by masked modelling, and the shift dictionary.
 
+    On several GPUs: torchrun --nproc-per-node=2 -m appulse pretrain spectrum ...
+
     Parameters
     ----------
     survey
@@ -102,6 +108,8 @@ def pretrain_image(
     *, survey: Path, out: Path, recipe: RecipeName = "tiny", device: Device = "auto"
 ) -> None:
     """Train the image transformer by self-distillation (DINOv2).
+
+    On several GPUs: torchrun --nproc-per-node=2 -m appulse pretrain image ...
 
     Parameters
     ----------
@@ -128,6 +136,8 @@ def align(
 ) -> None:
     """Align an image tower with a pretrained spectrum tower by contrastive learning.
 
+    On several GPUs: torchrun --nproc-per-node=2 -m appulse align ...
+
     Parameters
     ----------
     survey
@@ -137,7 +147,8 @@ def align(
     out
         Run folder; an unfinished run there goes on.
     image
-        Run folder of `appulse pretrain image` to start from; at random if left out.
+        Run folder of `appulse pretrain image` to start from; at random if left out, but needed for
+        the recipe `paper`, whose trunks stay as they are.
     """
     from .. import pipeline, recipes
 

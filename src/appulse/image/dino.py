@@ -3,6 +3,11 @@
 A student sees crops, some with hidden patches; a teacher, the running mean of the student, sees
 the two whole crops. The student learns what the teacher says of the same galaxy.
 
+On several ranks centres and Sinkhorn's sums are those of the joint batch, and gradients are
+averaged. KoLeo looks for the nearest vector on its own rank only, as upstream, and masks are drawn
+for each rank's images, so that their shares are spread evenly within a rank. Of a step in pieces,
+each piece moves the centres.
+
 Shapes: W whole crops, two a galaxy, C crops of one size, P patches, M masked ones, D width,
 K prototypes.
 """
@@ -18,7 +23,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..survey.images import Images
-from ..training.loop import Group
+from ..training.groups import Group
 from ..training.schedules import CosineSchedule
 from ..units import PIXEL_SCALE
 from .augment import CropConfig

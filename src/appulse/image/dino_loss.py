@@ -11,12 +11,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..training.distribution import ranks, total
+
 
 class Centering(nn.Module):
     """Teacher probabilities: softmax of centred logits (Caron et al. 2021, section 3.1).
 
     The centre is a running mean of the logits, and the one that counts is from before this batch:
     it keeps one prototype from winning everywhere, as the temperature keeps all from being equal.
+    The mean is that of all ranks' logits.
     """
 
     center: Tensor
@@ -31,22 +34,35 @@ class Centering(nn.Module):
         """Probabilities; the centre then moves towards the mean of these logits."""
         logits = logits.float()
         probabilities = ((logits - self.center) / temperature).softmax(-1)
-        if len(logits):
-            self.center.lerp_(logits.mean(0), 1 - self.momentum)
+        mean = _mean(logits)
+        if mean is not None:
+            self.center.lerp_(mean, 1 - self.momentum)
         return probabilities
+
+
+def _mean(logits: Float[Tensor, "B K"]) -> Float[Tensor, "K"] | None:
+    """The mean over the rows of all ranks, None if there are none."""
+    if ranks() == 1:
+        return logits.mean(0) if len(logits) else None
+    number = total(logits.new_tensor(len(logits)))
+    return total(logits.sum(0)) / number if number else None
 
 
 @torch.no_grad()
 def sinkhorn(
     logits: Float[Tensor, "B K"], temperature: float, iterations: int = 3
 ) -> Float[Tensor, "B K"]:
-    """Teacher probabilities that use all prototypes alike over the batch (Caron et al. 2020)."""
+    """Teacher probabilities that use all prototypes alike over the batch (Caron et al. 2020).
+
+    The batch is that of all ranks.
+    """
     q = (logits.float() / temperature).exp()
-    q = q / q.sum()
+    number = total(q.new_tensor(len(q)))
+    q = q / total(q.sum())
     for _ in range(iterations):
-        q = q / (q.sum(0, keepdim=True) * q.shape[1])
-        q = q / (q.sum(1, keepdim=True) * q.shape[0])
-    return q * len(q)
+        q = q / (total(q.sum(0, keepdim=True)) * q.shape[1])
+        q = q / (q.sum(1, keepdim=True) * number)
+    return q * number
 
 
 def dino_loss(

@@ -4,6 +4,7 @@ Shapes: W whole crops, two a galaxy, C local crops, P patches; y, x and v, u are
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from random import Random
 from typing import NamedTuple
 
@@ -12,9 +13,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ..survey.batches import BatchOrder, loader
 from ..survey.images import Images
 from ..survey.rgb import to_rgb
 from ..survey.store import SurveyStore
+from ..training.distribution import rank
 from ..training.loop import TrainingConfig
 from .augment import CropConfig, multi_crop
 from .masking import BlockMaskConfig, block_masks
@@ -38,7 +41,7 @@ def random_views(
     trunk: VisionTransformerConfig,
     crops: CropConfig,
     masks: BlockMaskConfig,
-    seed: tuple[int, int],
+    seed: tuple[int, ...],
 ) -> Views:
     """Random views of a batch; they follow from the seed alone."""
     rng = np.random.default_rng(seed)
@@ -58,20 +61,15 @@ def view_batches(
     training: TrainingConfig,
     device: torch.device,
 ) -> Callable[[int], Iterator[Views]]:
-    """Endless views of a survey's encoder-train images, from any step on."""
+    """Endless views of a survey's encoder-train images, this rank's share, from any step on."""
+    rows = store.rows("encoder-train")
 
     def batches(step: int) -> Iterator[Views]:
-        images = store.batches(
-            "encoder-train",
-            training.batch_size,
-            fields=("images",),
-            seed=training.seed,
-            start=step,
-            epochs=None,
-            drop_last=True,
-        )
-        for number, batch in enumerate(images, step):
-            seed = (training.seed, number)
+        order = BatchOrder(rows, **training.order(step))
+        images = loader(partial(store.take, fields=("images",)), order, workers=0)
+        for count, batch in enumerate(images, step * training.accumulate):
+            number, piece = divmod(count, training.accumulate)
+            seed = (training.seed, number, rank() * training.accumulate + piece)
             yield random_views(batch["images"], trunk, crops, masks, seed).to(device)
 
     return batches

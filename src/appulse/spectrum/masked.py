@@ -79,7 +79,10 @@ def hide_chunks(rows: int, tokens: int, config: MaskingConfig) -> Bool[Tensor, "
 def masked_loss(
     predicted: Float[Tensor, "B T P"], patches: Patches, hidden: Bool[Tensor, "B T"]
 ) -> Float[Tensor, ""]:
-    """Mean squared error of hidden flux, weighted by inverse variance; masked pixels count 0."""
+    """Mean squared error of hidden flux, weighted by inverse variance; masked pixels count 0.
+
+    Weights are those of these rows: of several ranks or pieces of a step, each counts the same.
+    """
     weight = patches.weight.clamp(max=WEIGHT_LIMIT) * hidden[..., None]
     error = (predicted.float() - patches.flux).square()
     return (weight * error).sum() / weight.sum().clamp(min=1e-12)

@@ -29,6 +29,8 @@ class BatchOrder(Sampler[np.ndarray]):
         epochs: How many epochs to run through, counted from `epoch`; None goes on for ever.
         shuffle: New order in each epoch, instead of that of `rows`.
         drop_last: Leave out an epoch's incomplete last step.
+        rank, ranks: Which of several readers this is; each step's rows are shared among them.
+        pieces: In how many batches, one after the other, this reader gets its rows of a step.
     """
 
     rows: Int[np.ndarray, "N"]
@@ -39,6 +41,9 @@ class BatchOrder(Sampler[np.ndarray]):
     epochs: int | None = 1
     shuffle: bool = True
     drop_last: bool = False
+    rank: int = 0
+    ranks: int = 1
+    pieces: int = 1
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.steps_per_epoch < 1:
@@ -46,6 +51,15 @@ class BatchOrder(Sampler[np.ndarray]):
                 f"{len(self.rows)} rows do not fill a batch of {self.batch_size}; "
                 "expected at least one step in an epoch"
             )
+        if self.batch_size % self._shares:
+            raise ValueError(
+                f"a batch of {self.batch_size} rows cannot be shared by {self.ranks} ranks in "
+                f"{self.pieces} pieces each; expected a multiple of {self._shares}"
+            )
+
+    @property
+    def _shares(self) -> int:
+        return self.ranks * self.pieces
 
     @property
     def steps_per_epoch(self) -> int:
@@ -56,7 +70,7 @@ class BatchOrder(Sampler[np.ndarray]):
     def __len__(self) -> int:
         if self.epochs is None:
             raise TypeError("batches without end have no length; see steps_per_epoch")
-        return max(self.epochs * self.steps_per_epoch - self.start, 0)
+        return self.pieces * max(self.epochs * self.steps_per_epoch - self.start, 0)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         skipped, step = divmod(self.start, self.steps_per_epoch)
@@ -64,8 +78,15 @@ class BatchOrder(Sampler[np.ndarray]):
         for epoch in epochs:
             order = self._order(self.epoch + epoch)
             for begin in range(step, self.steps_per_epoch):
-                yield order[begin * self.batch_size : (begin + 1) * self.batch_size]
+                yield from self._share(
+                    order[begin * self.batch_size : (begin + 1) * self.batch_size]
+                )
             step = 0
+
+    def _share(self, rows: Int[np.ndarray, "B"]) -> Iterator[Int[np.ndarray, "_"]]:
+        """This reader's pieces of a step, equal but for an incomplete step's."""
+        shares = np.array_split(rows, self._shares)
+        yield from shares[self.rank * self.pieces : (self.rank + 1) * self.pieces]
 
     def _order(self, epoch: int) -> Int[np.ndarray, "N"]:
         if not self.shuffle:

@@ -10,6 +10,8 @@ from jaxtyping import Int
 from numpy.lib.format import open_memmap
 from torch import Tensor
 
+from .distribution import by_first_rank
+
 
 class TensorCache:
     """Named tensors of N rows on disk, of which only the rows asked for are read.
@@ -28,16 +30,13 @@ class TensorCache:
     ) -> "TensorCache":
         """Writes `rows` rows, batch after batch; a complete cache at `path` is kept as it is.
 
+        Of several ranks the first writes, and all open what it wrote.
+
         Raises:
             ValueError: If the batches hold another number of rows.
         """
         path = Path(path)
-        if not path.exists():
-            unfinished = path.with_name(f".{path.name}")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir(parents=True)
-            _write(unfinished, rows, batches)
-            unfinished.rename(path)
+        by_first_rank(lambda: _create(path, rows, batches))
         return cls(path)
 
     def __len__(self) -> int:
@@ -54,6 +53,16 @@ class TensorCache:
                 tensor = torch.from_numpy(np.array(array[rows]))
                 tensors[name] = tensor if name == stem else tensor.view(torch.bfloat16)
         return tensors
+
+
+def _create(path: Path, rows: int, batches: Iterable[dict[str, Tensor]]) -> None:
+    if path.exists():
+        return
+    unfinished = path.with_name(f".{path.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    _write(unfinished, rows, batches)
+    unfinished.rename(path)
 
 
 def _write(folder: Path, rows: int, batches: Iterable[dict[str, Tensor]]) -> None:

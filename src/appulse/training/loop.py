@@ -1,12 +1,10 @@
 """The training loop: one for every objective."""
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,20 +12,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..device import Precision, autocast, resolve_device
 from ..progress import bar
+from .distribution import Objective, anywhere, parallel, postponed, rank, ranks, total
+from .early_stopping import EarlyStopping
+from .groups import Group, fused, matrices_decay
+from .interrupts import noted_interrupts
 from .run import RunFolder, load_weights
 from .schedules import CosineSchedule, warmup_cosine
 
 M = TypeVar("M", bound=nn.Module)
 Batches = Callable[[int], Iterable[Any]]
-
-
-class Group(NamedTuple):
-    """A parameter, and what multiplies its learning rate and its weight decay."""
-
-    parameter: nn.Parameter
-    rate: float = 1.0
-    decay: float = 1.0
-    last_layer: bool = False  # stays for the first steps, `TrainingConfig.rest`
+RANK_SEED = 15_485_863  # a prime, so that no two ranks draw the same at any near step
 
 
 @dataclass(frozen=True)
@@ -35,7 +29,8 @@ class TrainingConfig:
     """How long, how fast and how precisely to train."""
 
     steps: int
-    batch_size: int
+    batch_size: int  # rows of a step, over all ranks
+    accumulate: int = 1  # pieces in which each rank reads its rows of a step
     learning_rate: float = 1e-3
     floor: float = 0.0  # the last learning rate, as a part of the largest
     weight_decay: float = 0.1
@@ -50,7 +45,21 @@ class TrainingConfig:
     seed: int = 0
     log_every: int = 10  # steps
     validate_every: int = 100  # steps
+    patience: int | None = None  # validations without a better one that end it; see EarlyStopping
     save_every: float = field(default=60.0, compare=False)  # seconds
+
+    def order(self, step: int) -> dict[str, Any]:
+        """What a `BatchOrder` needs: from a step on, without end, this rank's share."""
+        return {
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "start": step,
+            "epochs": None,
+            "drop_last": True,
+            "rank": rank(),
+            "ranks": ranks(),
+            "pieces": self.accumulate,
+        }
 
 
 def train(
@@ -68,14 +77,17 @@ def train(
 ) -> M:
     """Trains `model` in place, or goes on where the run folder's last checkpoint stopped.
 
-    Every random number follows from the seed and the step, so an interrupted run ends with the
-    weights of an uninterrupted one, bit for bit at an equal number of threads. Ctrl-C
-    ends the step, saves and raises.
+    Every random number follows from the seed, the step and the rank, so an interrupted run ends
+    with the weights of an uninterrupted one, bit for bit at an equal number of threads and ranks.
+    Ctrl-C, on any rank, ends the step, saves and raises.
 
     Args:
-        loss: From model and batch to a scalar.
-        batches: From a step to that step's batch and all that follow; at least `steps` of them.
-        validate: Metrics of the model, which is in evaluation mode, logged beside the loss.
+        loss: From model and batch to a scalar, a mean over rows; of ranks and pieces the mean is
+            taken again.
+        batches: From a step to all that follows: for each step as many pieces of this rank's rows
+            as `config.accumulate` says, for at least `steps` of them.
+        validate: Metrics of the model, which is in evaluation mode, logged beside the loss. Every
+            rank calls it, and must get the same.
         groups: Parameters with their factors; `matrices_decay` if left out.
         after_step: Called after each step of the optimiser, before anything is saved.
 
@@ -91,28 +103,26 @@ def train(
     if run.finished:
         model.load_state_dict(load_weights(run.path))
         return model
-    state = _State(model, config, run, (groups or matrices_decay)(model))
+    state = _State(model, loss, config, run, (groups or matrices_decay)(model))
+    pieces = _endless(batches, state.step, config.steps)
     with (
-        torch.random.fork_rng(),
+        torch.random.fork_rng([place] if place.type == "cuda" else []),
         _progress(title, config.steps, state.step) as show,
-        _noted_interrupts() as interrupted,
+        noted_interrupts() as interrupted,
     ):
-        for batch in _limited(batches, state.step, config.steps):
-            torch.manual_seed(config.seed * 1_000_003 + state.step)
-            model.train()
-            with autocast(place, config.precision):
-                value = loss(model, batch)
-            state.update(value)
+        while not state.finished:
+            value = state.update(pieces, place)
             if after_step:
                 after_step(model)
             show(state.step, value)
             if validate and state.due(config.validate_every):
-                run.log(step=state.step, **validate(state.result.eval()))
-            if interrupted or state.save_is_due:
+                state.validated(validate(state.result.eval()))
+            stop, save = anywhere(bool(interrupted), state.save_is_due)
+            if stop or save:
                 state.save()
-            if interrupted:
+            if stop:
                 raise KeyboardInterrupt
-    model.load_state_dict(state.result.state_dict())
+    model.load_state_dict(state.best.weights or state.result.state_dict())
     run.finish(model.state_dict())
     return model
 
@@ -121,42 +131,76 @@ class _State:
     """Model, optimiser, average and step: what a checkpoint holds."""
 
     def __init__(
-        self, model: nn.Module, config: TrainingConfig, run: RunFolder, groups: list[Group]
+        self,
+        model: nn.Module,
+        loss: Callable[[Any, Any], Tensor],
+        config: TrainingConfig,
+        run: RunFolder,
+        groups: list[Group],
     ):
         self.model, self.config, self.run = model, config, run
         self.optimizer = torch.optim.AdamW(
-            _fused(groups), config.learning_rate, config.betas, fused=config.fused or None
+            fused(groups), config.learning_rate, config.betas, fused=config.fused or None
         )
         self.average = config.ema and AveragedModel(
             model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
         )
+        self.best = EarlyStopping(config.patience)
         self.step, self.saved = 0, time.monotonic()
         checkpoint = run.load()
         if checkpoint:
             self._restore(*checkpoint)
+        self.objective = parallel(Objective(model, loss))
 
     @property
     def result(self) -> Any:
         """The model to keep: the average where there is one."""
         return self.average.module if self.average else self.model
 
-    def update(self, value: Tensor) -> None:
-        """One step of the optimiser down the gradient of `value`."""
-        if not torch.isfinite(value):
-            raise FloatingPointError(
-                f"the loss is {value.item()} at step {self.step}; "
-                "look for bad input, or lower the learning rate"
-            )
+    @property
+    def finished(self) -> bool:
+        """Whether no step is left, or none is worth it."""
+        return self.step >= self.config.steps or self.best.over
+
+    def update(self, pieces: Iterator[Any], place: torch.device) -> Tensor:
+        """One step of the optimiser down the mean gradient of pieces and ranks; the mean loss."""
+        config = self.config
+        torch.manual_seed(config.seed * 1_000_003 + self.step + rank() * RANK_SEED)
+        self.model.train()
         self._set_rates()
         self.optimizer.zero_grad()
-        value.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        values = [
+            self._backward(next(pieces), place, last=piece + 1 == config.accumulate)
+            for piece in range(config.accumulate)
+        ]
+        value = total(torch.stack(values).sum()) / ranks()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.model)
         self.step += 1
-        if self.due(self.config.log_every):
+        if self.due(config.log_every):
             self.run.log(step=self.step, loss=value.item(), gradient=norm.item())
+        return value
+
+    def _backward(self, piece: Any, place: torch.device, last: bool) -> Tensor:
+        """Adds the gradient of a piece of the step; averaged over ranks with the last one."""
+        with postponed(self.objective, not last):
+            with autocast(place, self.config.precision):
+                value = self.objective(piece)
+            if not torch.isfinite(value):
+                raise FloatingPointError(
+                    f"the loss is {value.item()} at step {self.step}; "
+                    "look for bad input, or lower the learning rate"
+                )
+            value = value / self.config.accumulate
+            value.backward()
+        return value.detach()
+
+    def validated(self, metrics: dict[str, float]) -> None:
+        """Logs a validation, and keeps the weights if they are the best."""
+        self.run.log(step=self.step, **metrics)
+        self.best.note(metrics, self.result)
 
     def _set_rates(self) -> None:
         """Learning rate and weight decay of each group; a first step of rate 0 is left out."""
@@ -187,11 +231,13 @@ class _State:
             tensors |= {f"average.{n}": value for n, value in self.average.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+        tensors |= {f"best.{name}": value for name, value in self.best.tensors().items()}
         self.run.save(tensors, self.step)
         self.saved = time.monotonic()
 
     def _restore(self, tensors: dict[str, Tensor], step: int) -> None:
         self.step = step
+        self.best.restore(_with_prefix(tensors, "best."))
         self.model.load_state_dict(_with_prefix(tensors, "model."))
         if self.average:
             self.average.load_state_dict(_with_prefix(tensors, "average."))
@@ -202,67 +248,25 @@ class _State:
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
 
 
-def matrices_decay(model: nn.Module) -> list[Group]:
-    """Weight decay for matrices only; biases, norms and single vectors go without."""
-    return [
-        Group(parameter, decay=float(parameter.ndim > 1))
-        for parameter in model.parameters()
-        if parameter.requires_grad
-    ]
-
-
-def _fused(groups: list[Group]) -> list[dict[str, Any]]:
-    """One group of the optimiser for all parameters that share their factors."""
-    fused: dict[tuple[Any, ...], list[nn.Parameter]] = {}
-    for parameter, *factors in groups:
-        fused.setdefault(tuple(factors), []).append(parameter)
-    return [
-        {"params": parameters, **dict(zip(Group._fields[1:], factors, strict=True))}
-        for factors, parameters in fused.items()
-    ]
-
-
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
-def _limited(batches: Batches, start: int, steps: int) -> Iterator[Any]:
-    """The batches of the remaining steps.
+def _endless(batches: Batches, start: int, steps: int) -> Iterator[Any]:
+    """Batches from a step on.
 
     Raises:
-        ValueError: If there are fewer.
+        ValueError: If they end.
     """
-    if start >= steps:
-        return
-    for step, batch in enumerate(batches(start), start):
-        yield batch
-        if step + 1 == steps:
-            return
+    yield from batches(start)
     raise ValueError(f"the data ended before step {steps}; expected endless batches")
 
 
 @contextmanager
-def _noted_interrupts() -> Iterator[list[int]]:
-    """Ctrl-C adds to the list, so that a step is never left half done; twice stops at once."""
-    noted: list[int] = []
-
-    def note(signum: int, _frame: object) -> None:
-        if noted:
-            raise KeyboardInterrupt
-        noted.append(signum)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield noted  # only the main thread gets signals
-        return
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
 def _progress(title: str, steps: int, done: int) -> Iterator[Callable[[int, Tensor], None]]:
+    if rank() > 0:
+        yield lambda step, value: None
+        return
     with bar() as progress:
         task = progress.add_task(title, total=steps, completed=done, note="")
         yield lambda step, value: progress.update(

@@ -3,10 +3,12 @@
     config.json          what makes the run: model, training, data
     about.json           versions, machine and time of the last start; not compared
     metrics.jsonl        one line per logged step
+    tensorboard/         the same for TensorBoard, where it is installed
     resume.safetensors   weights, optimiser and step, while unfinished
     weights.safetensors  the result
 
-Each file is written to a temporary name and renamed: a kill leaves the last whole one.
+Each file is written to a temporary name and renamed: a kill leaves the last whole one. Of several
+ranks the first writes, and the others read: they share the folder.
 """
 
 import hashlib
@@ -21,6 +23,8 @@ from torch import Tensor
 
 from ..files import atomic_path
 from ..provenance import provenance
+from .distribution import by_first_rank, rank
+from .tensorboard import tensorboard
 
 
 class RunFolder:
@@ -41,6 +45,10 @@ class RunFolder:
                 f"({_difference(there, self.config)}); "
                 "choose another folder, or delete this one"
             )
+        self._board: Any = None
+        by_first_rank(self._describe)
+
+    def _describe(self) -> None:
         write_json(self.path / "config.json", self.config)
         write_json(self.path / "about.json", provenance())
 
@@ -51,12 +59,20 @@ class RunFolder:
 
     def finish(self, weights: dict[str, Tensor]) -> None:
         """Writes the final weights and drops the resume state."""
+        by_first_rank(lambda: self._finish(weights))
+
+    def _finish(self, weights: dict[str, Tensor]) -> None:
         save_tensors(self.path / "weights.safetensors", weights)
         (self.path / "resume.safetensors").unlink(missing_ok=True)
+        if self._board:
+            self._board.close()
 
     def save(self, tensors: dict[str, Tensor], step: int) -> None:
         """Writes the state from which step `step` follows."""
-        save_tensors(self.path / "resume.safetensors", tensors, {"step": str(step)})
+        path, metadata = self.path / "resume.safetensors", {"step": str(step)}
+        by_first_rank(lambda: save_tensors(path, tensors, metadata))
+        if self._board:
+            self._board.flush()
 
     def load(self) -> tuple[dict[str, Tensor], int] | None:
         """The last saved state and its step, or None for a new run.
@@ -64,20 +80,35 @@ class RunFolder:
         Lines of `metrics.jsonl` beyond that step are dropped: those steps will run again.
         """
         path = self.path / "resume.safetensors"
-        if not path.exists():
-            (self.path / "metrics.jsonl").unlink(missing_ok=True)
-            return None
-        with safe_open(path, "pt") as file:
-            step = int(file.metadata()["step"])
-        kept = [line for line in read_metrics(self.path) if line["step"] <= step]
-        with atomic_path(self.path / "metrics.jsonl") as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        return load_file(path), step
+        step = _saved_step(path) if path.exists() else None
+        by_first_rank(lambda: self._forget_after(step))
+        return None if step is None else (load_file(path), step)
 
-    def log(self, **values: float | int) -> None:
-        """Adds a line to `metrics.jsonl`."""
+    def _forget_after(self, step: int | None) -> None:
+        metrics = self.path / "metrics.jsonl"
+        if step is None:
+            metrics.unlink(missing_ok=True)
+            return
+        kept = [line for line in read_metrics(self.path) if line["step"] <= step]
+        with atomic_path(metrics) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+
+    def log(self, step: int, **values: float | int) -> None:
+        """Adds a line to `metrics.jsonl`, and to TensorBoard's log."""
+        if rank() > 0:
+            return
         with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(values) + "\n")
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._board is None:
+            self._board = tensorboard(self.path / "tensorboard", step)
+        for name, value in values.items():
+            if self._board:
+                self._board.add_scalar(name, value, step)
+
+
+def _saved_step(path: Path) -> int:
+    with safe_open(path, "pt") as file:
+        return int(file.metadata()["step"])
 
 
 def save_tensors(
