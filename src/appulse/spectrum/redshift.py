@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.fft import next_fast_len
 from torch import Tensor, nn
 
 from ..survey.spectra import Spectra
@@ -281,8 +282,6 @@ def _sub_bin_peak(correlation: Float[Tensor, "B S"]) -> Float[Tensor, "B"]:
 
 def _fast_length(n: int) -> int:
     """Smallest length >= n whose only prime factors are 2, 3 and 5."""
-    from scipy.fft import next_fast_len
-
     return int(next_fast_len(n, real=True))
 
 
