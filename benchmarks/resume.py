@@ -51,37 +51,36 @@ def start(folder: Path) -> subprocess.Popen:
     return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
 
-def finish(folder: Path) -> float:
-    """Lets a run go to its end; the seconds from its first step on."""
-    process = start(folder)
-    while not (folder / "metrics.jsonl").exists():
-        time.sleep(0.01)
-    began = time.monotonic()
-    if process.wait():
+def finish(folder: Path) -> None:
+    if start(folder).wait():
         raise RuntimeError(f"the run in {folder} failed")
-    return time.monotonic() - began
 
 
-def kill(folder: Path, after: float) -> int:
-    """Kills a run some seconds after its first step; the last step that it logged."""
+def kill(folder: Path, step: int, after: float) -> int:
+    """Kills a run some seconds after this step; the last step that it logged."""
     process = start(folder)
-    while not (folder / "metrics.jsonl").exists():
-        time.sleep(0.01)
+    while logged(folder) < step:
+        time.sleep(0.002)
     time.sleep(after)
     process.kill()
     if process.wait() == 0:
         raise RuntimeError(f"the run in {folder} ended before it was killed")
-    return int(read_metrics(folder)[-1]["step"])
+    return logged(folder)
+
+
+def logged(folder: Path) -> int:
+    lines = read_metrics(folder)
+    return int(lines[-1]["step"]) if lines else 0
 
 
 def main() -> None:
     rng, steps, equal_weights, equal_metrics = random.Random(0), [], 0, 0
     with tempfile.TemporaryDirectory() as name:
         whole = Path(name) / "whole"
-        seconds = finish(whole)
+        finish(whole)
         for number in range(RUNS):
             folder = Path(name) / str(number)
-            steps.append(kill(folder, rng.uniform(0, 0.6) * seconds))
+            steps.append(kill(folder, rng.randint(1, STEPS - 10), rng.uniform(0, 0.05)))
             finish(folder)
             weights, metrics = "weights.safetensors", "metrics.jsonl"
             equal_weights += (folder / weights).read_bytes() == (whole / weights).read_bytes()
