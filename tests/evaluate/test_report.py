@@ -112,10 +112,15 @@ def test_table_puts_ours_first_and_marks_the_best():
     assert rows[2] == ["other", "0.8000.790 … 0.810", "–", "300"]
 
 
-def test_headings_name_the_columns_of_labels():
-    results = [result("m", 0.5, "R²", "image", "age", column="age_catalogue")]
-    rows, _ = cells(table(Table("t", "image", [("age", "R²", "age")]), results))
-    assert rows[0] == ["method", "ageage_catalogue", "trained on"]
+def test_tables_name_the_columns_of_their_labels():
+    columns = [("age", "R²", "age"), ("redshift", "R²", "z")]
+    results = [
+        result("m", 0.5, "R²", "image", "age", column="age_catalogue"),
+        result("m", 0.5, "R²", "image", "redshift", column="redshift_true"),
+    ]
+    shown = table(Table("t", "image", columns), results)
+    assert shown[-1].text == "scored on age_catalogue, redshift_true"
+    assert cells(shown)[0][0] == ["method", "age", "z", "trained on"]
 
 
 def test_no_results_no_table():

@@ -70,8 +70,11 @@ def table(spec: Table, results: Iterable[Result]) -> Element | None:
     columns = [c for c in spec.columns if c[:2] in best]
     cells = {(r.method, r.target, r.metric): r for r in shown}
     methods = {r.method: r for r in sorted(shown, key=lambda r: r.baseline)}
-    headings = [_heading(c[2], best[c[:2]].column) for c in columns]
-    head = tag("tr", tag("th", "method"), *headings, tag("th", "trained on"))
+    head = tag(
+        "tr", *(tag("th", text) for text in ("method", *(c[2] for c in columns), "trained on"))
+    )
+    labels = dict.fromkeys(best[c[:2]].column for c in columns if best[c[:2]].column)
+    scored = [tag("small", f"scored on {', '.join(labels)}", class_="scored")] if labels else []
     body = [
         _row(row, [cells.get((name, *c[:2])) for c in columns], best)
         for name, row in methods.items()
@@ -81,11 +84,8 @@ def table(spec: Table, results: Iterable[Result]) -> Element | None:
         "section",
         tag("h3", spec.title, " ", tag("small", f"{n_test:,} test galaxies")),
         tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_="wide"),
+        *scored,
     )
-
-
-def _heading(text: str, column: str) -> Element:
-    return tag("th", text, *([tag("small", column)] if column else []))
 
 
 def goodness(result: Result) -> float:
