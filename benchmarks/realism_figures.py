@@ -18,6 +18,7 @@ def save_figures(folder: Path, results: dict[str, Any]) -> None:
             "continua": continua(results["continua"]),
             "line-ratios": line_ratios(results["line ratios"]),
             "classifiers": classifiers(results["classifiers"]),
+            "survey": distributions(results["survey"]),
         }
         for name, figure in figures.items():
             figure.savefig(folder / f"realism-{name}.png", dpi=100, facecolor="white")
@@ -69,4 +70,13 @@ def classifiers(results: dict[str, Any]) -> Figure:
         axes.axhline(0.5, color="k", lw=0.5)
         axes.set(title=f"{name}: AUROC {result['AUROC']}", xlabel="band, blue to red", ylim=(0, 1))
     axes.legend()
+    return figure
+
+
+def distributions(result: dict[str, Any]) -> Figure:
+    figure = Figure(figsize=(9, 2.6), layout="constrained")
+    for axes, (name, shown) in zip(figure.subplots(1, len(result)), result.items(), strict=True):
+        axes.stairs(shown["counts"], shown["edges"], fill=True, color=BLUE, alpha=0.6)
+        axes.axvline(shown["percentiles"][2], color="k", lw=1)
+        axes.set(xlabel=name.replace(" per", "\nper"), yticks=[])
     return figure

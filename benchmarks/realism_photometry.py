@@ -17,7 +17,7 @@ from appulse.survey.synthetic.camera import ZERO_POINT_SCATTER
 from appulse.survey.synthetic.population import Population, draw_population
 from appulse.survey.synthetic.spectra import starlight
 from appulse.survey.synthetic.ssp import WAVELENGTH
-from appulse.survey.synthetic.targets import LRG
+from appulse.survey.synthetic.targets import Galaxies
 from appulse.units import flux_to_magnitude
 
 SEED = 91  # of no survey that is frozen
@@ -25,6 +25,9 @@ COLOURS = ("u - g", "g - r", "r - i", "i - z")
 QUANTILES = (16, 50, 84)
 MAIN_BINS = (0.03, 0.06, 0.09, 0.12, 0.16, 0.21)
 RED_BINS = (0.45, 0.5, 0.55, 0.6, 0.68)
+SOFTENING = np.array([1.4, 0.9, 1.2, 1.8, 7.4]) * 1e-10  # of SDSS's asinh magnitudes (Lupton 1999)
+# Massive galaxies around BOSS's cuts, so that errors scatter some in and out.
+CMASS_LIKE = Galaxies((0.4, 0.75), (10.8, 12.1), lambda g, r, z: (z < 20.2) & (r - z > 0.7))
 ATLAS_WINDOWS = (1500, 2000, 2600, 3200, 3700, 4100, 4600, 5100, 6000, 6800, 7300)  # Å; over 5500
 
 
@@ -54,21 +57,53 @@ def main_colours(folder: Path, galaxies: Population, magnitudes: np.ndarray) -> 
 
 
 def red_colours(folder: Path) -> dict[str, Any]:
-    """BOSS galaxies against simulated luminous red galaxies; their cuts differ."""
+    """BOSS's CMASS galaxies against simulated ones with its errors, then through its cuts.
+
+    What is near the cuts is scattered over them, which decides colours as much as stars do.
+    """
     real = table(folder / "real" / "photoz_boss_dr10.parquet")
-    galaxies = draw_population(1500, np.random.default_rng(SEED), LRG)
+    rng = np.random.default_rng(SEED)
+    galaxies = draw_population(6000, rng, CMASS_LIKE)
+    magnitudes = sdss_magnitudes(galaxies)
+    magnitudes += np.median(flux_to_magnitude(galaxies.flux[:, 1]) - magnitudes[:, 2])
+    errors = real["errors"][rng.integers(len(real["errors"]), size=len(magnitudes))]
+    seen = with_errors(magnitudes, errors, rng)
+    kept = {
+        "real": cmass(real["magnitudes"]),
+        "simulated": cmass(seen) & (seen > 10).all(axis=1) & (seen < 25).all(axis=1),
+    }
     return compare_colours(
-        (real["zspec"], real["magnitudes"]),
-        (galaxies.redshift, sdss_magnitudes(galaxies)),
+        (real["zspec"][kept["real"]], real["magnitudes"][kept["real"]]),
+        (galaxies.redshift[kept["simulated"]], seen[kept["simulated"]]),
         RED_BINS,
-    )
+    ) | {"galaxies": {name: int(rows.sum()) for name, rows in kept.items()}}
+
+
+def cmass(magnitudes: np.ndarray) -> np.ndarray:
+    """Cuts of BOSS's CMASS sample (Dawson et al. 2013), of one kind of magnitude for two."""
+    _, g, r, i, _ = magnitudes.T
+    d_perp = r - i - (g - r) / 8
+    bright = (i > 17.5) & (i < 19.9) & (i < 19.86 + 1.6 * (d_perp - 0.8))
+    return bright & (d_perp > 0.55) & (r - i < 2)
+
+
+def with_errors(magnitudes: np.ndarray, errors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Asinh magnitudes of SDSS, whose errors are those of real galaxies, drawn in flux."""
+    flux = 10 ** (-0.4 * magnitudes)
+    sigma = flux * np.clip(errors, 0, 1) * np.log(10) / 2.5
+    noisy = (flux + rng.normal(0, sigma)) / (2 * SOFTENING)
+    return -2.5 / np.log(10) * (np.arcsinh(noisy) + np.log(SOFTENING))
 
 
 def table(path: Path) -> dict[str, np.ndarray]:
     columns = pq.read_table(path)
     magnitudes = np.stack([np.array(columns[f"mag_{band}"], float) for band in "ugriz"], axis=1)
     good = ((magnitudes > 10) & (magnitudes < 25)).all(axis=1)
-    return {"zspec": np.array(columns["zspec"])[good], "magnitudes": magnitudes[good]}
+    found = {"zspec": np.array(columns["zspec"])[good], "magnitudes": magnitudes[good]}
+    if "mag_err_u" in columns.column_names:
+        errors = [np.array(columns[f"mag_err_{band}"], float) for band in "ugriz"]
+        found["errors"] = np.stack(errors, axis=1)[good]
+    return found
 
 
 def compare_colours(real: tuple, simulated: tuple, bins: tuple[float, ...]) -> dict[str, Any]:
