@@ -22,7 +22,7 @@ SCRIPTS = {
     "import": "import torch, appulse.align.load",
     "read": "import torch, appulse.align.load; open(path, 'rb').read()",
     "load": "import appulse; appulse.load(path)",
-    "convert": "from appulse.pipeline import convert; convert(path, Path(path).parent / out)",
+    "convert": "from appulse.queries import convert; convert(path, Path(path).parent / out)",
     "load converted": "import appulse; appulse.load(Path(path).parent / 'run-0')",
 }
 MEASURED = """

@@ -165,17 +165,7 @@ def align(
     """
     recipe, store = recipe or tiny(), SurveyStore.open(survey)
     training, place = recipe.align, resolve_device(device)
-    if image_run is None and not recipe.learning.image:
-        raise ValueError(
-            "this recipe's image trunk does not learn here, so it needs a pretrained one: "
-            "pass the run of `appulse pretrain image`"
-        )
-    torch.manual_seed(training.seed)
-    model = Model(recipe.model)
-    model.spectrum.load_pretrained(spectrum_run)
-    if image_run is not None:
-        model.image.load_pretrained(image_run)
-    recipe.learning.apply(model)
+    model = _model_to_align(recipe, spectrum_run, image_run)
     run = RunFolder(
         out,
         {
@@ -212,6 +202,21 @@ def align(
         title="align",
     )
     by_first_rank(lambda: shutil.rmtree(cache))
+
+
+def _model_to_align(recipe: Recipe, spectrum_run: Path, image_run: Path | None) -> Model:
+    if image_run is None and not recipe.learning.image:
+        raise ValueError(
+            "this recipe's image trunk does not learn here, so it needs a pretrained one: "
+            "pass the run of `appulse pretrain image`"
+        )
+    torch.manual_seed(recipe.align.seed)
+    model = Model(recipe.model)
+    model.spectrum.load_pretrained(spectrum_run)
+    if image_run is not None:
+        model.image.load_pretrained(image_run)
+    recipe.learning.apply(model)
+    return model
 
 
 def embed(survey: Path, model_run: str | Path, out: Path, *, device: str = "auto") -> None:
