@@ -3,6 +3,7 @@
 Shapes: B galaxies, T tokens, E token width, F features, N patches, D embedding.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class SpectrumTowerConfig:
             raise ValueError("a head that reads features needs a shift dictionary; expected both")
 
 
-class Tower(nn.Module):
+class Tower(nn.Module, ABC):
     """What both towers share: from inputs to tokens to one vector."""
 
     trunk: nn.Module
@@ -56,9 +57,9 @@ class Tower(nn.Module):
         """Whether the trunk learns nothing; its tokens can then be kept."""
         return not any(parameter.requires_grad for parameter in self.trunk.parameters())
 
+    @abstractmethod
     def tokens(self, inputs: Any) -> Float[Tensor, "B T E"]:
         """What the trunk sees."""
-        raise NotImplementedError
 
     def forward(self, inputs: Any) -> Float[Tensor, "B D"]:
         """Embeddings, not normalised."""

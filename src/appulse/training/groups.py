@@ -23,7 +23,7 @@ def matrices_decay(model: nn.Module) -> list[Group]:
     ]
 
 
-def fused(groups: list[Group]) -> list[dict[str, Any]]:
+def merged(groups: list[Group]) -> list[dict[str, Any]]:
     """One group of the optimiser for all parameters that share their factors."""
     shared: dict[tuple[Any, ...], list[nn.Parameter]] = {}
     for parameter, *factors in groups:

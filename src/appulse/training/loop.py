@@ -14,7 +14,7 @@ from ..device import Precision, autocast, resolve_device
 from ..progress import bar
 from .distribution import Objective, anywhere, parallel, postponed, rank, ranks, total
 from .early_stopping import EarlyStopping
-from .groups import Group, fused, matrices_decay
+from .groups import Group, matrices_decay, merged
 from .interrupts import noted_interrupts
 from .run import RunFolder, load_weights
 from .schedules import CosineSchedule, warmup_cosine
@@ -41,7 +41,7 @@ class TrainingConfig:
     clip: float = 1.0  # largest norm of the gradient
     ema: float | None = None  # decay per step; the averaged weights are the result
     precision: Precision = "auto"
-    fused: bool = False  # optimiser in one kernel: a fifth less CPU for small networks
+    fused: bool = False  # AdamW in one kernel of torch's
     seed: int = 0
     log_every: int = 10  # steps
     validate_every: int = 100  # steps
@@ -140,7 +140,7 @@ class _State:
     ):
         self.model, self.config, self.run = model, config, run
         self.optimizer = torch.optim.AdamW(
-            fused(groups), config.learning_rate, config.betas, fused=config.fused or None
+            merged(groups), config.learning_rate, config.betas, fused=config.fused or None
         )
         self.average = config.ema and AveragedModel(
             model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
