@@ -68,6 +68,7 @@ def recipe() -> Any:
     from appulse.image.dino_head import DinoHeadConfig
     from appulse.image.vit import VisionTransformerConfig
     from appulse.recipes import tiny
+    from appulse.spectrum.eigenspectra import EigenspectraConfig
     from appulse.spectrum.redshift import DictionaryConfig
     from appulse.spectrum.transformer import SpectrumTransformerConfig
 
@@ -81,6 +82,7 @@ def recipe() -> Any:
             SpectrumTransformerConfig(patch=160, stride=160, width=32, depth=1, heads=2),
             head,
             DictionaryConfig(templates=4, seeds=2),
+            EigenspectraConfig(components=3, rounds=3),
         ),
         inverse_temperature=20.0,
         pretrain_spectrum=replace(
@@ -147,7 +149,8 @@ def model(recipe: Any, galaxies: Any) -> Any:
         for parameter in model.parameters():
             if parameter.ndim:
                 parameter += 0.1 * torch.randn(parameter.shape, generator=rng)
-    dictionary = model.spectrum.dictionary
+    dictionary, eigenspectra = model.spectrum.dictionary, model.spectrum.eigenspectra
+    eigenspectra.components = torch.randn(eigenspectra.components.shape, generator=rng)
     noise = torch.randn(dictionary.templates.shape, generator=rng)
     dictionary.templates = unit_templates(noise)
     dictionary.calibrate(galaxies.spectra, galaxies.columns["redshift_true"])

@@ -17,11 +17,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from .align.load import load
 from .align.model import Model
 from .align.pairs import cache_pairs, pair_batches, pair_loss, retrieval, take_pairs
-from .align.towers import pretraining_trunk
+from .align.towers import SpectrumTowerConfig, pretraining_trunk
 from .device import resolve_device
 from .evaluate.comparison import PARTS, compare, learning
 from .evaluate.report import SIMULATIONS_ONLY, save_plots, write_report
@@ -33,8 +34,9 @@ from .provenance import provenance
 from .queries import index
 from .recipes import Recipe, tiny
 from .search.embeddings import Embeddings
+from .spectrum.eigenspectra import EIGENSPECTRA, learn_eigenspectra
 from .spectrum.masked import MaskedModel
-from .spectrum.redshift import DICTIONARY, DictionaryConfig, learn_dictionary
+from .spectrum.redshift import DICTIONARY, ShiftDictionary, learn_dictionary
 from .survey.batches import BatchOrder, loader
 from .survey.store import SurveyStore
 from .survey.synthetic.block import number_of
@@ -73,7 +75,7 @@ def simulate(
 def pretrain_spectrum(
     survey: Path, out: Path, recipe: Recipe | None = None, *, device: str = "auto"
 ) -> None:
-    """Trains the spectrum transformer by masked modelling, and the shift dictionary."""
+    """Trains the spectrum transformer by masked modelling; learns dictionary and eigenspectra."""
     recipe, store = recipe or tiny(), SurveyStore.open(survey)
     training, tower = recipe.pretrain_spectrum, recipe.spectrum
     run = RunFolder(
@@ -83,11 +85,12 @@ def pretrain_spectrum(
             "survey": store.identity,
             "spectrum": asdict(tower.trunk),
             "dictionary": tower.dictionary and asdict(tower.dictionary),
+            "eigenspectra": tower.eigenspectra and asdict(tower.eigenspectra),
             "masking": asdict(recipe.masking),
             "training": asdict(training),
         },
     )
-    by_first_rank(partial(_learn_dictionary, store, tower.dictionary, run.path / DICTIONARY))
+    by_first_rank(partial(_learn_measures, store, tower, run.path))
     torch.manual_seed(training.seed)
     model = MaskedModel(tower.trunk, recipe.masking)
     rows, take = store.rows("encoder-train"), partial(store.take, fields=("spectra",))
@@ -104,9 +107,17 @@ def pretrain_spectrum(
     )
 
 
-def _learn_dictionary(store: SurveyStore, config: DictionaryConfig | None, path: Path) -> None:
-    if config is not None and not path.exists():
-        save_tensors(path, learn_dictionary(store, config).state_dict())
+def _learn_measures(store: SurveyStore, tower: SpectrumTowerConfig, run: Path) -> None:
+    """The shift dictionary and the eigenspectra, what of them the tower has and the run lacks."""
+    if tower.dictionary is None:
+        return
+    if not (run / DICTIONARY).exists():
+        save_tensors(run / DICTIONARY, learn_dictionary(store, tower.dictionary).state_dict())
+    if tower.eigenspectra is not None and not (run / EIGENSPECTRA).exists():
+        dictionary = ShiftDictionary(tower.dictionary)
+        dictionary.load_state_dict(load_file(run / DICTIONARY))
+        made = learn_eigenspectra(store, tower.eigenspectra, dictionary)
+        save_tensors(run / EIGENSPECTRA, made.state_dict())
 
 
 @process_group()

@@ -10,6 +10,7 @@ from .image.augment import CropConfig
 from .image.dino import DinoConfig
 from .image.dino_head import DinoHeadConfig
 from .image.vit import VisionTransformerConfig
+from .spectrum.eigenspectra import EigenspectraConfig
 from .spectrum.masked import MaskingConfig
 from .spectrum.redshift import DictionaryConfig
 from .spectrum.transformer import SpectrumTransformerConfig
@@ -47,6 +48,7 @@ def tiny() -> Recipe:
             SpectrumTransformerConfig(patch=160, stride=160, width=128, depth=3, heads=4),
             head,
             DictionaryConfig(),
+            EigenspectraConfig(),
         ),
         inverse_temperature=40.0,
         masking=MaskingConfig(chunks=6, width=3),
@@ -73,7 +75,10 @@ def small() -> Recipe:
             VisionTransformerConfig(width=384, depth=12, heads=6, layer_scale=1e-5), head
         ),
         spectrum=SpectrumTowerConfig(
-            SpectrumTransformerConfig(width=384, depth=6, heads=6), head, DictionaryConfig()
+            SpectrumTransformerConfig(width=384, depth=6, heads=6),
+            head,
+            DictionaryConfig(),
+            EigenspectraConfig(),
         ),
         inverse_temperature=40.0,
         masking=MaskingConfig(),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..image import preprocess as image_preprocess
 from ..image.vit import VisionTransformer, VisionTransformerConfig
 from ..spectrum import preprocess as spectrum_preprocess
+from ..spectrum.eigenspectra import EIGENSPECTRA, Eigenspectra, EigenspectraConfig
 from ..spectrum.redshift import DICTIONARY, DictionaryConfig, ShiftDictionary
 from ..spectrum.transformer import SpectrumTransformer, SpectrumTransformerConfig
 from ..survey.images import Images
@@ -22,6 +23,7 @@ from ..survey.spectra import Spectra
 from ..training.run import load_weights, read_config
 from .head import AttentionPool, FirstToken, Head, HeadConfig, PoolConfig, TokenMean
 
+MEASURES = ("dictionary", "eigenspectra")  # what a spectrum tower measures features by
 AnyHead = Head | AttentionPool | FirstToken | TokenMean
 
 
@@ -40,10 +42,13 @@ class SpectrumTowerConfig:
     trunk: SpectrumTransformerConfig
     head: HeadConfig | PoolConfig | None
     dictionary: DictionaryConfig | None  # a head that reads features needs one
+    eigenspectra: EigenspectraConfig | None = None  # of spectra that a dictionary puts at rest
 
     def __post_init__(self) -> None:
         if isinstance(self.head, HeadConfig) and self.dictionary is None:
             raise ValueError("a head that reads features needs a shift dictionary; expected both")
+        if self.eigenspectra is not None and self.dictionary is None:
+            raise ValueError("eigenspectra need a shift dictionary; expected both")
 
 
 class Tower(nn.Module, ABC):
@@ -113,25 +118,31 @@ class SpectrumTower(Tower):
 
     trunk: SpectrumTransformer
     dictionary: ShiftDictionary | None
+    eigenspectra: Eigenspectra | None
 
     def __init__(self, config: SpectrumTowerConfig):
         super().__init__()
         self.config = config
         self.trunk = SpectrumTransformer(config.trunk)
         self.dictionary = None if config.dictionary is None else ShiftDictionary(config.dictionary)
-        gains = config.dictionary.templates if config.dictionary else 0
-        features = spectrum_preprocess.BANDS + 1 + gains
+        self.eigenspectra = None
+        features = spectrum_preprocess.BANDS + 1
+        if config.dictionary is not None:
+            features += config.dictionary.templates
+            if config.eigenspectra is not None:
+                self.eigenspectra = Eigenspectra(config.eigenspectra, config.dictionary.length)
+                features += config.eigenspectra.components
         self.head = _head(config.head, features, config.trunk.width, TokenMean())
 
     def load_pretrained(self, run: Path) -> None:
-        """Takes trunk and dictionary of a spectrum run.
+        """Takes trunk, dictionary and eigenspectra of a spectrum run.
 
         Raises:
             ValueError: If the folder holds no finished spectrum run of these sizes.
         """
         there = _require_stage(run, "pretrain spectrum")
         wanted = asdict(self.config)
-        sizes = {"spectrum": wanted["trunk"], "dictionary": wanted["dictionary"]}
+        sizes = {"spectrum": wanted["trunk"]} | {n: wanted[n] for n in MEASURES}
         if any(there[name] != sizes[name] for name in sizes):
             raise ValueError(f"{run} holds a spectrum tower of other sizes; expected {sizes}")
         weights = load_weights(run)
@@ -139,10 +150,12 @@ class SpectrumTower(Tower):
         self.trunk.load_state_dict(trunk)
         if self.dictionary is not None:
             self.dictionary.load_state_dict(load_file(run / DICTIONARY))
+        if self.eigenspectra is not None:
+            self.eigenspectra.load_state_dict(load_file(run / EIGENSPECTRA))
 
     def pretrained(self) -> dict[str, Tensor]:
         """The tensors that `load_pretrained` fills."""
-        filled = ("trunk.", "dictionary.")
+        filled = ("trunk.", *(f"{name}." for name in MEASURES))
         return {name: t for name, t in self.state_dict().items() if name.startswith(filled)}
 
     def prepare(self, spectra: Spectra) -> spectrum_preprocess.SpectrumInputs:
@@ -150,6 +163,7 @@ class SpectrumTower(Tower):
         return spectrum_preprocess.prepare(
             spectra,
             self.dictionary if isinstance(self.config.head, HeadConfig) else None,
+            self.eigenspectra,
             desi_grid_only=self.config.trunk.stem == "standard",
         )
 

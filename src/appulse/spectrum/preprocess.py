@@ -13,6 +13,7 @@ from torch import Tensor
 from ..survey.photometry import BAND_EDGES, FILTERS, band_fluxes, filter_fluxes
 from ..survey.resample import to_grid
 from ..survey.spectra import Spectra
+from .eigenspectra import Eigenspectra
 from .redshift import ShiftDictionary
 
 SOFTENING = 0.1  # nanomaggies, and 1e-17 erg/s/cm²/Å
@@ -26,13 +27,16 @@ class SpectrumInputs(NamedTuple):
     flux: Float[Tensor, "B L"]  # 1e-17 erg/s/cm²/Å, masked pixels interpolated
     ivar: Float[Tensor, "B L"]  # 0 where masked
     wavelength: Float[Tensor, "#B L"]  # Å; one row if all share a grid
-    features: Float[Tensor, "B F"]  # arcsinh of band fluxes, shift, gains; F is 0 without them
+    features: Float[Tensor, "B F"]  # arcsinh of band fluxes, shift, gains, coefficients; or 0
 
 
 def prepare(
-    spectra: Spectra, dictionary: ShiftDictionary | None, desi_grid_only: bool = False
+    spectra: Spectra,
+    dictionary: ShiftDictionary | None,
+    eigenspectra: Eigenspectra | None = None,
+    desi_grid_only: bool = False,
 ) -> SpectrumInputs:
-    """Spectra with their band fluxes and what the shift dictionary says of their redshift.
+    """Spectra with their band fluxes, what the dictionary says of their redshift, and their looks.
 
     Without a dictionary there are no features. `desi_grid_only` rebins other grids to DESI's.
     """
@@ -41,7 +45,10 @@ def prepare(
     features = np.zeros((len(spectra), 0))
     if dictionary is not None:
         shift, gains = dictionary.measure(spectra)
-        features = np.concatenate([band_features(spectra), shift[:, None], gains], axis=1)
+        parts = [band_features(spectra), shift[:, None], gains]
+        if eigenspectra is not None:
+            parts.append(eigenspectra.measure(spectra, dictionary, shift))
+        features = np.concatenate(parts, axis=1)
     return SpectrumInputs(*as_tensors(spectra), torch.from_numpy(features.astype(np.float32)))
 
 
