@@ -34,6 +34,7 @@ from .provenance import provenance
 from .queries import index
 from .recipes import Recipe, tiny
 from .search.embeddings import Embeddings
+from .spectrum.causal import CausalModel
 from .spectrum.eigenspectra import EIGENSPECTRA, learn_eigenspectra
 from .spectrum.masked import MaskedModel
 from .spectrum.redshift import DICTIONARY, ShiftDictionary, learn_dictionary
@@ -75,7 +76,7 @@ def simulate(
 def pretrain_spectrum(
     survey: Path, out: Path, recipe: Recipe | None = None, *, device: str = "auto"
 ) -> None:
-    """Trains the spectrum transformer by masked modelling; learns dictionary and eigenspectra."""
+    """Trains the spectrum transformer, masked or causal; learns dictionary and eigenspectra."""
     recipe, store = recipe or tiny(), SurveyStore.open(survey)
     training, tower = recipe.pretrain_spectrum, recipe.spectrum
     run = RunFolder(
@@ -92,7 +93,8 @@ def pretrain_spectrum(
     )
     by_first_rank(partial(_learn_measures, store, tower, run.path))
     torch.manual_seed(training.seed)
-    model = MaskedModel(tower.trunk, recipe.masking)
+    trunk = tower.trunk
+    model = CausalModel(trunk) if trunk.causal else MaskedModel(trunk, recipe.masking)
     rows, take = store.rows("encoder-train"), partial(store.take, fields=("spectra",))
     held_out = store.take(store.rows("validation")[:512], ["spectra"])["spectra"]
     train(

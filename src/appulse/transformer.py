@@ -13,26 +13,35 @@ from torch import Tensor, nn
 
 
 def attend(
-    query: Float[Tensor, "B H Q d"], key: Float[Tensor, "B H T d"], value: Float[Tensor, "B H T d"]
+    query: Float[Tensor, "B H Q d"],
+    key: Float[Tensor, "B H T d"],
+    value: Float[Tensor, "B H T d"],
+    causal: bool = False,
 ) -> Float[Tensor, "B H Q d"]:
-    """Softmax attention: the fused kernel, except in bfloat16 on a CPU.
+    """Softmax attention, perhaps to the past only: the fused kernel, but in bfloat16 on a CPU.
 
     There the fused kernel computes in float32; plain products train five times as fast at tens of
     tokens, and 1.3 times at the published 778 (benchmarks/attention.py).
     """
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:
-        return (query / math.sqrt(query.shape[-1]) @ key.transpose(-2, -1)).softmax(-1) @ value
-    return F.scaled_dot_product_attention(query, key, value)
+        logits = query / math.sqrt(query.shape[-1]) @ key.transpose(-2, -1)
+        if causal:
+            future = torch.ones(logits.shape[-2:], dtype=torch.bool).triu(1)
+            logits = logits.masked_fill(future, -math.inf)
+        return logits.softmax(-1) @ value
+    return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
 
 
 class Attention(nn.Module):
-    """Multi-head attention of `x` over `tokens`, or over itself."""
+    """Multi-head attention of `x` over `tokens`, or over itself; there perhaps the past only."""
 
-    def __init__(self, width: int, heads: int, token_width: int | None = None):
+    def __init__(
+        self, width: int, heads: int, token_width: int | None = None, causal: bool = False
+    ):
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} is not a multiple of heads {heads}")
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(token_width or width, 2 * width)
         self.project = nn.Linear(width, width)
@@ -42,7 +51,7 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "B Q D"]:
         """What each row of `x` gathers from the tokens, or from `x` itself."""
         query, key, value = self._heads(x, x if tokens is None else tokens)
-        mixed = attend(query, key, value)
+        mixed = attend(query, key, value, self.causal)
         return self.project(rearrange(mixed, "B H Q d -> B Q (H d)"))
 
     def weights(
@@ -100,11 +109,16 @@ class Block(nn.Module):
     """Pre-norm transformer block: tokens look at each other, then each by itself."""
 
     def __init__(
-        self, width: int, heads: int, layer_scale: float | None = None, norm_eps: float = 1e-5
+        self,
+        width: int,
+        heads: int,
+        layer_scale: float | None = None,
+        norm_eps: float = 1e-5,
+        causal: bool = False,
     ):
         super().__init__()
         self.norm_attention = nn.LayerNorm(width, norm_eps)
-        self.attention = Attention(width, heads)
+        self.attention = Attention(width, heads, causal=causal)
         self.norm_mlp = nn.LayerNorm(width, norm_eps)
         self.mlp = MLP(width)
         self.scale_attention, self.scale_mlp = (

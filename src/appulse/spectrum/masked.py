@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..survey.spectra import Spectra
-from .preprocess import as_tensors
 from .stem import Patches
 from .transformer import SpectrumTransformer, SpectrumTransformerConfig
 
@@ -40,10 +39,9 @@ class MaskedModel(nn.Module):
 
     def loss(self, spectra: Spectra) -> Float[Tensor, ""]:
         """Error on random hidden chunks of these spectra."""
-        place = self.head.weight.device
-        patches = self.trunk.patches(*(tensor.to(place) for tensor in as_tensors(spectra)))
+        patches = self.trunk.read(spectra)
         rows, tokens, _ = patches.flux.shape
-        hidden = hide_chunks(rows, tokens, self.masking).to(place)
+        hidden = hide_chunks(rows, tokens, self.masking).to(patches.flux.device)
         return masked_loss(self(patches, hidden), patches, hidden)
 
     @torch.no_grad()
@@ -79,10 +77,17 @@ def hide_chunks(rows: int, tokens: int, config: MaskingConfig) -> Bool[Tensor, "
 def masked_loss(
     predicted: Float[Tensor, "B T P"], patches: Patches, hidden: Bool[Tensor, "B T"]
 ) -> Float[Tensor, ""]:
-    """Mean squared error of hidden flux, weighted by inverse variance; masked pixels count 0.
+    """`weighted_error` of hidden flux."""
+    return weighted_error(predicted, patches.flux, patches.weight * hidden[..., None])
+
+
+def weighted_error(
+    predicted: Float[Tensor, "B T P"], flux: Float[Tensor, "B T P"], weight: Float[Tensor, "B T P"]
+) -> Float[Tensor, ""]:
+    """Mean squared error, weighted by inverse variance; masked pixels count 0.
 
     Weights are those of these rows: of several ranks or pieces of a step, each counts the same.
     """
-    weight = patches.weight.clamp(max=WEIGHT_LIMIT) * hidden[..., None]
-    error = (predicted.float() - patches.flux).square()
+    weight = weight.clamp(max=WEIGHT_LIMIT)
+    error = (predicted.float() - flux).square()
     return (weight * error).sum() / weight.sum().clamp(min=1e-12)

@@ -9,8 +9,10 @@ from typing import Literal
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ..survey.spectra import Spectra
 from ..transformer import Block
 from ..units import DESI_PIXELS
+from .preprocess import as_tensors
 from .stem import Patches, StandardStem, WeightedStem
 
 
@@ -24,6 +26,7 @@ class SpectrumTransformerConfig:
     depth: int = 6
     heads: int = 6
     stem: Literal["weighted", "standard"] = "weighted"  # ours, or SpecFormer's
+    causal: bool = False  # patches see bluer ones only, and the objective is the next one
 
     @property
     def patches(self) -> int:
@@ -39,7 +42,9 @@ class SpectrumTransformer(nn.Module):
         self.config = config
         stem = WeightedStem if config.stem == "weighted" else StandardStem
         self.stem = stem(config.patch, config.stride, config.width)
-        self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, causal=config.causal) for _ in range(config.depth)
+        )
         self.norm = nn.LayerNorm(config.width)
 
     def forward(
@@ -74,6 +79,11 @@ class SpectrumTransformer(nn.Module):
                 f"{self.config.patch}"
             )
         return self.stem.patches(flux, ivar, wavelength)
+
+    def read(self, spectra: Spectra) -> Patches:
+        """Patches of a container, on this model's device."""
+        place = self.norm.weight.device
+        return self.patches(*(tensor.to(place) for tensor in as_tensors(spectra)))
 
     def encode(
         self, patches: Patches, hidden: Bool[Tensor, "B _"] | None = None
