@@ -90,7 +90,6 @@ def recipe() -> Any:
         ),
         dino=replace(
             whole.dino,
-            steps=8,
             crops=CropConfig(whole=48, part=24, parts=2),
             head=DinoHeadConfig(prototypes=32, hidden=32, bottleneck=16),
             warmup=4,

@@ -15,7 +15,7 @@ def test_recipes_make_models_that_survive_json(name):
     recipe = getattr(recipes, name)()
     with torch.device("meta"):
         Model(recipe.model)
-        Dino(pretraining_trunk(recipe.image.trunk), recipe.dino)
+        Dino(pretraining_trunk(recipe.image.trunk), recipe.dino, 1)
     assert ModelConfig.from_json(json.loads(json.dumps(asdict(recipe.model)))) == recipe.model
 
 
@@ -24,7 +24,7 @@ def test_the_paper_has_the_published_sizes():
     recipe = recipes.paper()
     with torch.device("meta"):
         model = Model(recipe.model)
-        dino = Dino(pretraining_trunk(recipe.image.trunk), recipe.dino)
+        dino = Dino(pretraining_trunk(recipe.image.trunk), recipe.dino, 1)
 
     def numbers(module):
         return sum(parameter.numel() for parameter in module.parameters())

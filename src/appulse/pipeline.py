@@ -146,7 +146,7 @@ def pretrain_image(
     torch.manual_seed(training.seed)
     held_out = store.take(store.rows("validation")[:256], ["images"])["images"]
     train(
-        Dino(trunk, dino),
+        Dino(trunk, dino, training.steps),
         lambda model, views: model.loss(views),
         view_batches(store, trunk, dino.crops, dino.masks, training, resolve_device(device)),
         training,

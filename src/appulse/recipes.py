@@ -54,7 +54,6 @@ def tiny() -> Recipe:
         masking=MaskingConfig(chunks=6, width=3),
         pretrain_spectrum=TrainingConfig(steps=150, batch_size=128, validate_every=25),
         dino=DinoConfig(
-            steps=300,
             crops=CropConfig(whole=72, part=36, parts=4),
             head=DinoHeadConfig(prototypes=1024, hidden=256, bottleneck=64),
             warmup=100,
@@ -86,7 +85,6 @@ def small() -> Recipe:
             steps=20_000, batch_size=128, learning_rate=3e-4, warmup=1000, validate_every=1000
         ),
         dino=DinoConfig(
-            steps=50_000,
             head=DinoHeadConfig(prototypes=16_384),
             warmup=7500,
             stochastic_depth=0.1,

@@ -26,7 +26,6 @@ DEVICE = torch.device("cpu")
 
 TRUNK = VisionTransformerConfig(size=48, patch=12, width=32, depth=2, heads=2, class_token=True)
 CONFIG = DinoConfig(
-    steps=20,
     crops=CropConfig(whole=48, part=24, parts=2),
     head=DinoHeadConfig(prototypes=64, hidden=32, bottleneck=16),
     warmup=10,
@@ -37,7 +36,7 @@ CONFIG = DinoConfig(
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return Dino(TRUNK, CONFIG)
+    return Dino(TRUNK, CONFIG, 20)
 
 
 def views(galaxies, seed=0):
@@ -69,11 +68,9 @@ def test_training_agrees_on_what_differs_between_galaxies():
     rng = np.random.default_rng(0)
     colour = 10 ** rng.uniform(-2, 0, (24, 3, 1, 1))
     images = Images.from_arrays(colour + 0.005 * rng.normal(size=(24, 3, 60, 60)))
-    config = replace(
-        CONFIG, steps=60, momentum=0.9, temperature=(0.04, 0.04), warmup=1, stochastic_depth=0.0
-    )
+    config = replace(CONFIG, momentum=0.9, temperature=(0.04, 0.04), warmup=1, stochastic_depth=0.0)
     torch.manual_seed(0)
-    model = Dino(TRUNK, config)
+    model = Dino(TRUNK, config, 60)
     optimizer = torch.optim.AdamW(
         [{"params": [g.parameter], "lr": 3e-3 * g.rate} for g in parameter_groups(model)]
     )
@@ -151,7 +148,7 @@ def test_pictures_are_made_after_seeing_and_noise(galaxies):
 
 def test_a_trunk_without_class_token_is_refused():
     with pytest.raises(ValueError, match="needs a class token; the trunk has none"):
-        Dino(replace(TRUNK, class_token=False), CONFIG)
+        Dino(replace(TRUNK, class_token=False), CONFIG, 20)
 
 
 def test_one_global_term_by_hand():
@@ -198,7 +195,7 @@ def galaxies_of(rows):
 def gradients(teacher, rows, wrap=lambda objective: objective):
     """Of everything but KoLeo."""
     torch.manual_seed(0)
-    model = Dino(TRUNK, replace(CONFIG, stochastic_depth=0.0, teacher=teacher))
+    model = Dino(TRUNK, replace(CONFIG, stochastic_depth=0.0, teacher=teacher), 20)
 
     def loss(m, views):
         return sum(value for name, value in m.losses(views).items() if name != "koleo")

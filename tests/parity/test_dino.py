@@ -133,7 +133,7 @@ def test_groups_of_parameters(shared):
         class_token=True,
         layer_scale=1e-5,
     )
-    model = Dino(trunk, DinoConfig(head=DinoHeadConfig(48, 32, 16)))
+    model = Dino(trunk, DinoConfig(head=DinoHeadConfig(48, 32, 16)), 1)
     names = [name for name, _ in model.student.named_parameters()]
     groups = zip(names, parameter_groups(model), strict=True)
     ours = {name: (group.rate, group.decay) for name, group in groups}
@@ -162,7 +162,7 @@ def test_one_whole_step(golden, shared):
     config = DinoConfig(
         head=DinoHeadConfig(48, 32, 16), temperature=(0.04, 0.055), warmup=2, stochastic_depth=0.0
     )
-    model, tensors = Dino(trunk, config), made.tensors
+    model, tensors = Dino(trunk, config, 250_000), made.tensors
     for name in ("student", "teacher"):
         state = {
             f"backbone.{n.removeprefix(f'{name}.backbone.')}": t

@@ -3,18 +3,31 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, CycloptsPanel, Parameter, UnknownOptionError
 
 from .observations import fetch, label, pair
-from .options import Device, RecipeName
+from .options import Device
 from .queries import convert, embed, index, search
+
+
+def _explained(error: CycloptsError) -> Any:
+    """An unknown option gets all those beside it."""
+    text = str(error)
+    if isinstance(error, UnknownOptionError):
+        group = (error.token.keyword or error.token.value).partition("=")[0].rpartition(".")[0]
+        beside = [name for a in error.argument_collection for name in a.names]
+        names = [name for name in beside if name.rpartition(".")[0] == group]
+        text += f" There are: {', '.join(names)}." if names else ""
+    return CycloptsPanel(text)
+
 
 app = App(
     name="appulse",
     help="Galaxy images and spectra in one space: search, redshifts, physics.",
     suppress_keyboard_interrupt=False,  # `main` says how to go on
+    error_formatter=_explained,
 )
 pretrain = App(
     name="pretrain",
@@ -22,6 +35,23 @@ pretrain = App(
     "torchrun --nproc-per-node=2 -m appulse pretrain image ...",
 )
 app.command(pretrain)
+
+# These read recipes, and so torch: they are imported when they are called.
+pretrain.command(
+    "appulse.cli.training:pretrain_spectrum",
+    name="spectrum",
+    help="Train the spectrum transformer by masked modelling, and the shift dictionary.",
+)
+pretrain.command(
+    "appulse.cli.training:pretrain_image",
+    name="image",
+    help="Train the image transformer by self-distillation (DINOv2).",
+)
+app.command(
+    "appulse.cli.training:align",
+    name="align",
+    help="Align an image tower with a pretrained spectrum tower by contrastive learning.",
+)
 
 for command in (fetch, pair, label, convert, embed, index, search):
     app.command(command)
@@ -80,81 +110,6 @@ def simulate(
         n, out, seed=seed, size=size, processes=processes, population=population
     )
     print(f"{len(store)} galaxies in {out}")
-
-
-@pretrain.command(name="spectrum")
-def pretrain_spectrum(
-    *, survey: Path, out: Path, recipe: RecipeName = "tiny", device: Device = "auto"
-) -> None:
-    """Train the spectrum transformer by masked modelling, and the shift dictionary.
-
-    On several GPUs: torchrun --nproc-per-node=2 -m appulse pretrain spectrum ...
-
-    Parameters
-    ----------
-    survey
-        Survey store; its encoder-train part is learned from.
-    out
-        Run folder; an unfinished run there goes on.
-    """
-    from .. import pipeline, recipes
-
-    pipeline.pretrain_spectrum(survey, out, getattr(recipes, recipe)(), device=device)
-    print(out)
-
-
-@pretrain.command(name="image")
-def pretrain_image(
-    *, survey: Path, out: Path, recipe: RecipeName = "tiny", device: Device = "auto"
-) -> None:
-    """Train the image transformer by self-distillation (DINOv2).
-
-    On several GPUs: torchrun --nproc-per-node=2 -m appulse pretrain image ...
-
-    Parameters
-    ----------
-    survey
-        Survey store; its encoder-train part is learned from.
-    out
-        Run folder; an unfinished run there goes on.
-    """
-    from .. import pipeline, recipes
-
-    pipeline.pretrain_image(survey, out, getattr(recipes, recipe)(), device=device)
-    print(out)
-
-
-@app.command
-def align(
-    *,
-    survey: Path,
-    spectrum: Path,
-    out: Path,
-    image: Path | None = None,
-    recipe: RecipeName = "tiny",
-    device: Device = "auto",
-) -> None:
-    """Align an image tower with a pretrained spectrum tower by contrastive learning.
-
-    On several GPUs: torchrun --nproc-per-node=2 -m appulse align ...
-
-    Parameters
-    ----------
-    survey
-        Survey store; its encoder-train part is learned from.
-    spectrum
-        Run folder of `appulse pretrain spectrum`.
-    out
-        Run folder; an unfinished run there goes on.
-    image
-        Run folder of `appulse pretrain image` to start from; at random if left out, but needed for
-        the recipe `paper`, whose trunks stay as they are.
-    """
-    from .. import pipeline, recipes
-
-    made = getattr(recipes, recipe)()
-    pipeline.align(survey, spectrum, out, made, image_run=image, device=device)
-    print(out)
 
 
 @app.command

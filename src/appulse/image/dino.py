@@ -41,7 +41,6 @@ KOLEO = 0.1  # weight of the loss that spreads class tokens
 class DinoConfig:
     """Views, masks, head and schedules; the defaults are AstroDINO's, 1250 steps an epoch."""
 
-    steps: int = 250_000
     crops: CropConfig = field(default_factory=CropConfig)
     masks: BlockMaskConfig = field(default_factory=BlockMaskConfig)
     head: DinoHeadConfig = field(default_factory=DinoHeadConfig)
@@ -56,11 +55,6 @@ class DinoConfig:
         """The teacher's temperature at each step."""
         first, last = self.temperature
         return CosineSchedule(last, last, self.warmup, self.warmup, first)
-
-    @property
-    def momenta(self) -> CosineSchedule:
-        """The teacher's momentum at each step."""
-        return CosineSchedule(self.momentum, 1.0, self.steps)
 
 
 class Network(nn.Module):
@@ -82,15 +76,15 @@ class Network(nn.Module):
 
 
 class Dino(nn.Module):
-    """Student, teacher, and the number of steps taken."""
+    """Student, teacher, and how many of a run's steps are taken."""
 
     step: Tensor
 
-    def __init__(self, trunk: VisionTransformerConfig, config: DinoConfig):
+    def __init__(self, trunk: VisionTransformerConfig, config: DinoConfig, steps: int):
         super().__init__()
         if not trunk.class_token:
             raise ValueError(f"self-distillation needs a class token; the trunk has none: {trunk}")
-        self.config = config
+        self.config, self.momenta = config, CosineSchedule(config.momentum, 1.0, steps)
         self.student = Network(trunk, config.head)
         self.teacher = deepcopy(self.student).requires_grad_(False)
         self.student.trunk.set_stochastic_depth(config.stochastic_depth)
@@ -159,7 +153,7 @@ class Dino(nn.Module):
     @torch.no_grad()
     def update_teacher(self) -> None:
         """Moves the teacher towards the student; once after each step of the optimiser."""
-        momentum = self.config.momenta(int(self.step))
+        momentum = self.momenta(int(self.step))
         pairs = zip(self.teacher.parameters(), self.student.parameters(), strict=True)
         for teacher, student in pairs:
             teacher.lerp_(student, 1 - momentum)
