@@ -146,7 +146,7 @@ def model(recipe: Any, galaxies: Any) -> Any:
         model = Model(recipe.model)
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.ndim:
+            if parameter.numel() > 1:  # the temperature stays
                 parameter += 0.1 * torch.randn(parameter.shape, generator=rng)
     dictionary, eigenspectra = model.spectrum.dictionary, model.spectrum.eigenspectra
     eigenspectra.components = torch.randn(eigenspectra.components.shape, generator=rng)

@@ -75,7 +75,7 @@ class Model(nn.Module):
         if config.spectrum is not None:
             self.towers["spectrum"] = SpectrumTower(config.spectrum)
         start = math.log(config.inverse_temperature)
-        self.log_inverse_temperature = nn.Parameter(torch.tensor(start))
+        self.log_inverse_temperature = nn.Parameter(torch.tensor([start]))  # shards need an axis
 
     @property
     def image(self) -> ImageTower:
@@ -100,7 +100,7 @@ class Model(nn.Module):
     @property
     def inverse_temperature(self) -> Float[Tensor, ""]:
         """Multiplies the cosines in the loss; learned, from its logarithm (Radford et al. 2021)."""
-        return self.log_inverse_temperature.exp()
+        return self.log_inverse_temperature.exp()[0]
 
     def embed_images(
         self, images: Images | np.ndarray, *, device: str = "auto", precision: Precision = "float32"

@@ -247,7 +247,7 @@ def _published(
     """Tensors under our names, checked against the model that they are for."""
     left = [key for key in state if re.fullmatch(unused, key)]
     weights = _renamed({k: t for k, t in state.items() if k not in left}, prefixes)
-    weights["log_inverse_temperature"] = torch.tensor(math.log(config.inverse_temperature))
+    weights["log_inverse_temperature"] = torch.tensor([math.log(config.inverse_temperature)])
     with torch.device("meta"):
         wanted = {key: tuple(t.shape) for key, t in Model(config).state_dict().items()}
     found = {key: tuple(t.shape) for key, t in weights.items()}

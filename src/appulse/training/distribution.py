@@ -1,8 +1,8 @@
 """One run on several processes, started by torchrun: torch's own data parallelism (DDP).
 
-Each process, a rank, holds the whole model and reads its share of each batch; gradients are
-averaged over ranks. Rank 0 alone writes files. Alone, a process is rank 0 of 1, and everything
-here does nothing.
+Each process, a rank, holds the whole model, or a part of it (see sharding.py), and reads its share
+of each batch; gradients are averaged over ranks. Rank 0 alone writes files, but for shards. Alone,
+a process is rank 0 of 1, and everything here does nothing.
 """
 
 import os
@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from ..device import Sharding
 
 LONGEST = timedelta(days=1)  # that ranks wait for work of the first; torchrun ends them if it fails
 
@@ -74,8 +76,23 @@ def anywhere(*flags: bool) -> list[bool]:
     return [bool(count) for count in total(torch.tensor(flags, dtype=torch.int32))]
 
 
+def gathered(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Whole tensors, of which each rank may hold a part; the first rank alone gets them."""
+    mine: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        full = whole(tensor)
+        if rank() == 0:
+            mine[name] = full.detach().cpu()
+    return mine
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor of which each rank may hold a part, on all ranks."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
 class Objective(nn.Module):
-    """Model and loss in one, since DDP acts on the calls of a module."""
+    """Model and loss in one, since DDP and FSDP act on the calls of a module."""
 
     def __init__(self, model: nn.Module, loss: Callable[[Any, Any], Tensor]):
         super().__init__()
@@ -85,19 +102,32 @@ class Objective(nn.Module):
         """The loss of a batch."""
         return self.loss(self.model, batch)
 
+    @torch.no_grad()
+    def lend(self, work: Callable[[Any], Any]) -> Any:
+        """What some work without gradients makes of the whole model."""
+        return work(self.model)
 
-def parallel(objective: Objective) -> nn.Module:
+
+def parallel(objective: Objective, sharding: Sharding = "replicate") -> nn.Module:
     """The objective, whose gradients are averaged over ranks; the weights become rank 0's.
 
     Every parameter that learns must take part in the loss.
     """
     if ranks() == 1:
         return objective
+    if sharding == "shard":
+        from .sharding import shard  # late, as it takes half a second
+
+        shard(objective)
+        return objective
     return DistributedDataParallel(objective)
 
 
 def postponed(objective: nn.Module, postpone: bool) -> AbstractContextManager:
-    """A scope whose gradients stay on their rank, to be averaged with the next ones."""
+    """A scope whose gradients stay on their rank, to be averaged with the next ones.
+
+    Shards are averaged at once: a rank has no room for a whole gradient.
+    """
     if postpone and isinstance(objective, DistributedDataParallel):
         return objective.no_sync()
     return nullcontext()

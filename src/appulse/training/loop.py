@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..device import Precision, autocast, resolve_device
+from ..device import Precision, Sharding, autocast, resolve_device
 from ..progress import bar
-from .distribution import Objective, anywhere, parallel, postponed, rank, ranks, total
+from .distribution import Objective, anywhere, parallel, postponed, rank, ranks, total, whole
 from .early_stopping import EarlyStopping
 from .groups import Group, matrices_decay, merged
 from .interrupts import noted_interrupts
@@ -41,6 +41,7 @@ class TrainingConfig:
     clip: float = 1.0  # largest norm of the gradient
     ema: float | None = None  # decay per step; the averaged weights are the result
     precision: Precision = "auto"
+    sharding: Sharding = "replicate"
     fused: bool = False  # AdamW in one kernel of torch's
     seed: int = 0
     log_every: int = 10  # steps
@@ -92,7 +93,7 @@ def train(
         after_step: Called after each step of the optimiser, before anything is saved.
 
     Returns:
-        The model with its final weights, on the device.
+        The model with its final weights, on the device; in shards, if it was trained so.
 
     Raises:
         FloatingPointError: If the loss is not finite.
@@ -103,7 +104,7 @@ def train(
     if run.finished:
         model.load_state_dict(load_weights(run.path))
         return model
-    state = _State(model, loss, config, run, (groups or matrices_decay)(model))
+    state = _State(model, loss, config, run, groups or matrices_decay)
     pieces = _endless(batches, state.step, config.steps)
     with (
         torch.random.fork_rng([place] if place.type == "cuda" else []),
@@ -116,7 +117,7 @@ def train(
                 after_step(model)
             show(state.step, value)
             if validate and state.due(config.validate_every):
-                state.validated(validate(state.result.eval()))
+                state.validated(state.kept.eval().lend(validate))
             stop, save = anywhere(bool(interrupted), state.save_is_due)
             if stop or save:
                 state.save()
@@ -136,26 +137,30 @@ class _State:
         loss: Callable[[Any, Any], Tensor],
         config: TrainingConfig,
         run: RunFolder,
-        groups: list[Group],
+        groups: Callable[[Any], list[Group]],
     ):
         self.model, self.config, self.run = model, config, run
-        self.optimizer = torch.optim.AdamW(
-            merged(groups), config.learning_rate, config.betas, fused=config.fused or None
-        )
         self.average = config.ema and AveragedModel(
-            model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
+            model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)
+        )
+        learning = Objective(model, loss)
+        self.kept = Objective(self.average.module, loss) if self.average else learning
+        self.objective = parallel(learning, config.sharding)
+        if self.average and config.sharding == "shard":
+            parallel(self.kept, "shard")
+        self.optimizer = torch.optim.AdamW(
+            merged(groups(model)), config.learning_rate, config.betas, fused=config.fused or None
         )
         self.best = EarlyStopping(config.patience)
         self.step, self.saved = 0, time.monotonic()
-        checkpoint = run.load()
+        checkpoint = run.load(self._layouts() if config.sharding == "shard" else None)
         if checkpoint:
             self._restore(*checkpoint)
-        self.objective = parallel(Objective(model, loss))
 
     @property
     def result(self) -> Any:
         """The model to keep: the average where there is one."""
-        return self.average.module if self.average else self.model
+        return self.kept.model
 
     @property
     def finished(self) -> bool:
@@ -174,7 +179,7 @@ class _State:
             for piece in range(config.accumulate)
         ]
         value = total(torch.stack(values).sum()) / ranks()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), config.clip))
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.model)
@@ -232,8 +237,21 @@ class _State:
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
         tensors |= {f"best.{name}": value for name, value in self.best.tensors().items()}
-        self.run.save(tensors, self.step)
+        self.run.save(tensors, self.step, self.config.sharding)
         self.saved = time.monotonic()
+
+    def _layouts(self) -> dict[str, Tensor]:
+        """How ranks share what a checkpoint holds of each weight, by its names there."""
+        model = self.model.state_dict()
+        prefixes = ("model.", "average.module.", "best.weights.")
+        weights = {f"{prefix}{name}": model[name] for prefix in prefixes for name in model}
+        learning = (p for group in self.optimizer.param_groups for p in group["params"])
+        moments = {
+            f"optimizer.{i}.{moment}": parameter.detach()
+            for i, parameter in enumerate(learning)
+            for moment in ("exp_avg", "exp_avg_sq")
+        }
+        return weights | moments
 
     def _restore(self, tensors: dict[str, Tensor], step: int) -> None:
         self.step = step

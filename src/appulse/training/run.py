@@ -5,14 +5,16 @@
     metrics.jsonl        one line per logged step
     tensorboard/         the same for TensorBoard, where it is installed
     resume.safetensors   weights, optimiser and step, while unfinished
+    resume-STEP/         the same in shards, one file per rank
     weights.safetensors  the result
 
 Each file is written to a temporary name and renamed: a kill leaves the last whole one. Of several
-ranks the first writes, and the others read: they share the folder.
+ranks the first writes, all write shards, and all read: they share the folder.
 """
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..device import Sharding
 from ..files import atomic_path
 from ..provenance import provenance
-from .distribution import by_first_rank, rank
+from .distribution import by_first_rank, gathered, rank
 from .tensorboard import tensorboard
 
 
@@ -59,30 +62,68 @@ class RunFolder:
 
     def finish(self, weights: dict[str, Tensor]) -> None:
         """Writes the final weights and drops the resume state."""
+        weights = gathered(weights)
         by_first_rank(lambda: self._finish(weights))
 
     def _finish(self, weights: dict[str, Tensor]) -> None:
         save_tensors(self.path / "weights.safetensors", weights)
         (self.path / "resume.safetensors").unlink(missing_ok=True)
+        self._forget_shards()
         if self._board:
             self._board.close()
 
-    def save(self, tensors: dict[str, Tensor], step: int) -> None:
+    def save(self, tensors: dict[str, Tensor], step: int, sharding: Sharding = "replicate") -> None:
         """Writes the state from which step `step` follows."""
-        path, metadata = self.path / "resume.safetensors", {"step": str(step)}
-        by_first_rank(lambda: save_tensors(path, tensors, metadata))
+        if sharding == "shard":
+            self._save_shards(tensors, step)
+        else:
+            path, metadata = self.path / "resume.safetensors", {"step": str(step)}
+            by_first_rank(lambda: save_tensors(path, tensors, metadata))
         if self._board:
             self._board.flush()
 
-    def load(self) -> tuple[dict[str, Tensor], int] | None:
+    def _save_shards(self, tensors: dict[str, Tensor], step: int) -> None:
+        from .sharding import save_shards
+
+        folder = self.path / f"resume-{step}"
+        try:
+            save_shards(folder, tensors)
+        except OSError as error:
+            raise _unwritten(folder, tensors, error) from error
+        by_first_rank(lambda: self._forget_shards(step))
+
+    def _shards(self) -> dict[int, Path]:
+        """Whole checkpoints in shards, by their steps."""
+        return {int(p.name.split("-")[1]): p for p in self.path.glob("resume-*")}
+
+    def _forget_shards(self, but: int | None = None) -> None:
+        for step, folder in self._shards().items():
+            if step != but:
+                shutil.rmtree(folder)
+
+    def load(
+        self, layouts: dict[str, Tensor] | None = None
+    ) -> tuple[dict[str, Tensor], int] | None:
         """The last saved state and its step, or None for a new run.
 
         Lines of `metrics.jsonl` beyond that step are dropped: those steps will run again.
+
+        Args:
+            layouts: Of a run in shards, how ranks share tensors; see `sharding.load_shards`.
         """
+        if layouts is not None:
+            return self._load_shards(layouts)
         path = self.path / "resume.safetensors"
         step = _saved_step(path) if path.exists() else None
         by_first_rank(lambda: self._forget_after(step))
         return None if step is None else (load_file(path), step)
+
+    def _load_shards(self, layouts: dict[str, Tensor]) -> tuple[dict[str, Tensor], int] | None:
+        from .sharding import load_shards
+
+        step = max(self._shards(), default=None)
+        by_first_rank(lambda: self._forget_after(step))
+        return None if step is None else (load_shards(self._shards()[step], layouts), step)
 
     def _forget_after(self, step: int | None) -> None:
         metrics = self.path / "metrics.jsonl"
@@ -124,11 +165,15 @@ def save_tensors(
         with atomic_path(path) as temporary:
             save_file(plain, temporary, metadata)
     except (OSError, SafetensorError) as error:
-        size = sum(tensor.nbytes for tensor in plain.values()) / 1e6
-        raise OSError(
-            f"could not write {path} ({size:.0f} MB): {error}; the last whole checkpoint is kept: "
-            "make room, then run the same command again"
-        ) from error
+        raise _unwritten(path, plain, error) from error
+
+
+def _unwritten(path: Path, tensors: dict[str, Tensor], error: Exception) -> OSError:
+    size = sum(tensor.nbytes for tensor in tensors.values()) / 1e6
+    return OSError(
+        f"could not write {path} ({size:.0f} MB): {error}; the last whole checkpoint is kept: "
+        "make room, then run the same command again"
+    )
 
 
 def read_metrics(path: Path) -> list[dict[str, float | int]]:
