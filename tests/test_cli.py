@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 
 import pytest
+import torch
 
 import appulse
 from appulse import pipeline, recipes
@@ -292,3 +293,36 @@ def test_two_ranks_pretrain_and_go_on_after_ctrl_c(run, torchrun, tmp_path):
     steps = [line["step"] for line in read_metrics(out) if "loss" in line]
     assert steps == list(range(1, 31))
     assert load_weights(out)["step"] == 30
+
+
+IN_SHARDS = """
+import pickle, sys
+from dataclasses import replace
+from pathlib import Path
+from appulse.pipeline import align, pretrain_image, pretrain_spectrum
+
+recipe = pickle.loads(Path(sys.argv[1]).read_bytes())
+survey, out = Path(sys.argv[2]), Path(sys.argv[3])
+stages = ("pretrain_spectrum", "pretrain_image", "align")
+for sharding in ("replicate", "shard"):
+    how = {"sharding": sharding, "precision": "float32"}
+    configs = {s: replace(getattr(recipe, s), **how) for s in stages}
+    folder = out / sharding
+    pretrain_spectrum(survey, folder / "spectrum", replace(recipe, **configs), device="cpu")
+    pretrain_image(survey, folder / "image", replace(recipe, **configs), device="cpu")
+    align(survey, folder / "spectrum", folder / "align", replace(recipe, **configs), device="cpu")
+"""
+
+
+def test_every_stage_trains_in_shards_as_with_whole_models(run, torchrun, tmp_path):
+    stages = ("pretrain_spectrum", "pretrain_image", "align")
+    short = {s: replace(getattr(run.recipe, s), steps=4, validate_every=4) for s in stages}
+    (tmp_path / "recipe").write_bytes(pickle.dumps(replace(run.recipe, **short)))
+    process = torchrun(IN_SHARDS, tmp_path / "recipe", run.survey, tmp_path)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    for stage in ("spectrum", "image", "align"):
+        whole, parts = (load_weights(tmp_path / kind / stage) for kind in ("replicate", "shard"))
+        assert list(whole) == list(parts)
+        for name in whole:
+            torch.testing.assert_close(parts[name], whole[name], rtol=1e-3, atol=1e-4, msg=name)

@@ -118,7 +118,8 @@ with process_group():
     stopped(out / "two-then-one", exact, 5)
     run(out / "one-then-two")
     best = iter([3.0, 1.0, 2.0])
-    run(out / "best", config=replace(CONFIG, ema=None), validate=lambda m: {{"validation_loss": next(best)}})
+    validate = lambda m: {{"validation_loss": next(best)}}
+    run(out / "best", config=replace(CONFIG, ema=None), validate=validate)
 """
 
 
