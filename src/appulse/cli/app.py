@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from .observations import fetch, label, pair
 from .options import Device, RecipeName
+from .posteriors import infer, posterior
 from .queries import convert, embed, index, search
 
 app = App(
@@ -23,7 +24,7 @@ pretrain = App(
 )
 app.command(pretrain)
 
-for command in (fetch, pair, label, convert, embed, index, search):
+for command in (fetch, pair, label, convert, embed, index, search, posterior, infer):
     app.command(command)
 
 
