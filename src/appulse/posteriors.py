@@ -122,8 +122,11 @@ def infer(
     """
     require_known(out)
     asked = GalaxyPosterior.load(posterior, device)
-    embedded = (Embeddings.read(path) if path else None for path in (image, spectrum))
-    evidence = observed(*embedded, Fluxes.read(photometry) if photometry else None)
+    evidence = observed(
+        Embeddings.read(image) if image else None,
+        Embeddings.read(spectrum) if spectrum else None,
+        Fluxes.read(photometry) if photometry else None,
+    )
     asked.require(evidence)
     settings = {"posterior": digest(load_weights(posterior)), "evidence": evidence.digest()}
     folder = _begun(out, {**settings, "n": n, "samples": samples, "seed": seed})

@@ -17,6 +17,7 @@ from .evidence import Evidence, Kind
 MOST_BLOCKS = 8
 RIDGE, RIDGE_PER_FEATURE = 1e-4, 0.1
 ROUNDS = 30  # of reweighting
+WORTH = 1.0  # nats that a fit for outliers must gain
 CAUCHY = 2.385  # residuals this many sd out count half (95 % efficiency, Holland & Welsch 1977)
 
 
@@ -57,7 +58,8 @@ class RegressionAdjustment(nn.Module):
     subset of the evidence has a fit of its own, made on the rows that hold it all.
 
     With `outliers`, residuals may be far beyond their usual size, as those of redshifts are: the
-    fit is by Cauchy weights, and the sinh-arcsinh map of the residuals by maximum likelihood.
+    fit is by Cauchy weights, and the sinh-arcsinh map of the residuals by maximum likelihood. That
+    is done for parameters whose density gains by it; others keep what is not linear as it is.
     """
 
     def __init__(self, dim: int, kinds: dict[str, Kind], outliers: bool = False):
@@ -99,14 +101,14 @@ class RegressionAdjustment(nn.Module):
     def _fit(self, subset: int, used: Tensor, u: Tensor, features: Tensor) -> None:
         rest = torch.empty_like(u)
         for k, y in enumerate(u.T):
-            fit = _robust_ridge if self.outliers else _ridge
-            constant, slope = fit(features, y)
-            self.constant[subset, k], self.slope[subset, k, used] = constant.float(), slope.float()
-            rest[:, k] = y - constant - features @ slope
-        if self.outliers:
-            scale, tail = torch.tensor([_sinh_arcsinh(column) for column in rest.T]).T
-            self.scale[subset], self.tail[subset] = scale.float(), tail.float()
-            rest = _normal(rest / scale, tail)
+            fit = _plain_fit(features, y)
+            if self.outliers:
+                robust = _robust_fit(features, y)
+                fit = robust if robust.score > fit.score + WORTH else fit
+            self.constant[subset, k], self.slope[subset, k, used] = fit.constant, fit.slope.float()
+            self.scale[subset, k], self.tail[subset, k] = fit.scale, fit.tail
+            away = (y - fit.constant - features @ fit.slope) / fit.scale
+            rest[:, k] = _normal(away, torch.tensor(fit.tail))
         covariance = rest.T @ rest / len(rest)
         floor = 1e-8 * covariance.diagonal().max() + 1e-12
         jitter = floor * torch.eye(u.shape[1], dtype=u.dtype)
@@ -127,14 +129,41 @@ class RegressionAdjustment(nn.Module):
         return (present * 2 ** torch.arange(present.shape[1], device=present.device)).sum(1)
 
 
+class _Fit(NamedTuple):
+    """A linear fit of one parameter, the map of its residuals, and their mean log density."""
+
+    constant: float
+    slope: Float[Tensor, "F"]
+    scale: float
+    tail: float
+    score: float
+
+
+def _plain_fit(x: Float[Tensor, "B F"], y: Float[Tensor, "B"]) -> _Fit:
+    """Ridge regression; the residuals stay as they are."""
+    constant, slope = _ridge(x, y, torch.ones_like(y))
+    variance = float((y - constant - x @ slope).square().mean().clamp(min=1e-18))
+    return _Fit(constant, slope, 1.0, 1.0, -0.5 * math.log(variance) - 0.5)
+
+
+def _robust_fit(x: Float[Tensor, "B F"], y: Float[Tensor, "B"]) -> _Fit:
+    """The same by iteratively reweighted least squares, which outliers hardly move."""
+    constant, slope = _ridge(x, y, torch.ones_like(y))
+    for _ in range(ROUNDS):
+        rest = y - constant - x @ slope
+        spread = float(rest.abs().median().clamp(min=1e-9)) / 0.6745
+        weight = 1 / (1 + (rest / (CAUCHY * spread)) ** 2)
+        constant, slope = _ridge(x, y, weight, spread**2)
+    return _Fit(constant, slope, *_sinh_arcsinh(y - constant - x @ slope))
+
+
 def _ridge(
     x: Float[Tensor, "B F"],
     y: Float[Tensor, "B"],
-    weight: Float[Tensor, "B"] | None = None,
+    weight: Float[Tensor, "B"],
     variance: float = 1.0,
-) -> tuple[Float[Tensor, ""], Float[Tensor, "F"]]:
+) -> tuple[float, Float[Tensor, "F"]]:
     """Constant and slope of a weighted ridge regression, for residuals of this variance."""
-    weight = torch.ones_like(y) if weight is None else weight
     share = weight / weight.sum()
     centre, middle = share @ y, share @ x
     away, x = y - centre, x - middle
@@ -142,34 +171,22 @@ def _ridge(
     penalty = variance * (RIDGE + RIDGE_PER_FEATURE * used / n)
     ridge = penalty * torch.eye(x.shape[1], dtype=x.dtype)
     slope = torch.linalg.solve(x.T @ (share[:, None] * x) + ridge, x.T @ (share * away))
-    return centre - slope @ middle, slope
+    return float(centre - slope @ middle), slope
 
 
-def _robust_ridge(
-    x: Float[Tensor, "B F"], y: Float[Tensor, "B"]
-) -> tuple[Float[Tensor, ""], Float[Tensor, "F"]]:
-    """The same by iteratively reweighted least squares, which outliers hardly move."""
-    constant, slope = _ridge(x, y)
-    for _ in range(ROUNDS):
-        rest = y - constant - x @ slope
-        spread = rest.abs().median().clamp(min=1e-9) / 0.6745
-        weight = 1 / (1 + (rest / (CAUCHY * spread)) ** 2)
-        constant, slope = _ridge(x, y, weight, float(spread) ** 2)
-    return constant, slope
-
-
-def _sinh_arcsinh(rest: Float[Tensor, "B"]) -> tuple[float, float]:
-    """Scale and tail that make the residuals most nearly N(0, 1)."""
+def _sinh_arcsinh(rest: Float[Tensor, "B"]) -> tuple[float, float, float]:
+    """Scale and tail that make residuals most nearly N(0, 1), and their mean log density."""
     spread = float(rest.abs().median().clamp(min=1e-9)) / 0.6745
 
-    def loss(parameters: np.ndarray) -> float:
-        scale, tail = np.exp(np.clip(parameters, -5, 5))
+    def loss(logs: np.ndarray) -> float:
+        scale, tail = np.exp(np.clip(logs, -5, 5))
         away, power = rest / (scale * spread), torch.tensor(tail)
-        density = -0.5 * _normal(away, power) ** 2 + _log_slope(away, power) - math.log(scale)
-        return -float(density.mean())
+        density = _log_slope(away, power) - 0.5 * _normal(away, power) ** 2
+        return float(math.log(scale * spread) - density.mean())
 
-    scale, tail = np.exp(np.clip(minimize(loss, [0.0, 0.0], method="Nelder-Mead").x, -5, 5))
-    return float(scale * spread), float(tail)
+    found = minimize(loss, [0.0, 0.0], method="Nelder-Mead")
+    scale, tail = np.exp(np.clip(found.x, -5, 5))
+    return float(scale * spread), float(tail), -float(found.fun)
 
 
 def _normal(away: Tensor, tail: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 Shapes: B batch, D parameters.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 

@@ -33,8 +33,8 @@ class Fluxes:
     """
 
     ids: np.ndarray
-    flux: Float[np.ndarray, "B 3"]
-    error: Float[np.ndarray, "B 3"]
+    flux: Float[np.ndarray, "B _"]
+    error: Float[np.ndarray, "B _"]
 
     def __post_init__(self) -> None:
         n = len(self.flux)

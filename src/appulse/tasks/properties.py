@@ -110,7 +110,7 @@ def _aligned(name: str, ids: list[str], own: np.ndarray, values: np.ndarray) -> 
     if (count > 1).any():
         raise ValueError(
             f"{name}: {(count > 1).sum()} ids come more than once, such as "
-            f"{unique[count > 1][0]!r}; keep one row for each"
+            f"{str(unique[count > 1][0])!r}; keep one row for each"
         )
     row = {id: i for i, id in enumerate(own.tolist())}
     index = np.array([row.get(id, -1) for id in ids])
@@ -216,16 +216,16 @@ class GalaxyPosterior:
         """
         self.require(evidence)
         known, names = evidence.known, self.posterior.prior.names
-        draws = np.full((len(evidence), n, len(names)), np.nan, np.float32)
+        draws = np.full((len(evidence), n, len(names)), np.nan)
         if known.any():
             draws[known] = self.posterior.sample(dict(evidence[known].blocks), n, seed=seed)
         ends = np.quantile(draws, QUANTILES, axis=1)
         columns = {"id": evidence.ids, "evidence": _evidence_of(evidence)}
         for k, name in enumerate(names):
-            values = ends[:, :, k].astype(np.float32)
-            columns |= {f"{name}{what}": v for what, v in zip(SUFFIXES, values, strict=True)}
+            marks = zip(SUFFIXES, ends[:, :, k], strict=True)
+            columns |= {f"{name}{what}": values for what, values in marks}
             if samples:
-                columns[f"{name}_samples"] = draws[:, :, k]
+                columns[f"{name}_samples"] = draws[:, :, k].copy()
         chance = self.novelty(evidence)
         columns |= {"novelty": chance, "novel": chance < ALARM, "at_edge": self._at_edge(ends)}
         return _table(columns, self._described())
