@@ -9,25 +9,18 @@ import pytest
 import appulse
 from appulse import posteriors
 from appulse.cli.app import app
-from appulse.inference.estimator import EstimatorConfig
-from appulse.inference.fitting import FitConfig, PosteriorConfig
 from appulse.search.embeddings import Embeddings
 from appulse.survey.store import SurveyStore
 from appulse.survey.survey import PROPERTIES
 from appulse.survey.tables import read_table, write_table
 from appulse.tasks.properties import GalaxyPosterior
 
-QUICK = PosteriorConfig(
-    EstimatorConfig(width=16, depth=1, condition=16, outliers=True),
-    FitConfig(steps=60, batch_size=64),
-)
-
 
 @pytest.fixture(scope="module")
 def folder(run, tmp_path_factory):
     """A posterior of `run`."""
     out = tmp_path_factory.mktemp("posteriors") / "posterior"
-    posteriors.posterior(run.survey, run.embeddings, out, QUICK, device="cpu")
+    posteriors.posterior(run.survey, run.embeddings, out, run.recipe.posterior, device="cpu")
     return out
 
 
@@ -51,7 +44,9 @@ def test_a_finished_fit_is_not_done_again(run, folder):
         return {p: p.stat().st_mtime_ns for p in folder.rglob("best.safetensors")}
 
     before = written()
-    again = posteriors.posterior(run.survey, run.embeddings, folder, QUICK, device="cpu")
+    again = posteriors.posterior(
+        run.survey, run.embeddings, folder, run.recipe.posterior, device="cpu"
+    )
     assert written() == before
     x = np.zeros((1, 16), np.float32)
     theirs = GalaxyPosterior.load(folder, "cpu").posterior.sample(image=x, n=5)
@@ -63,7 +58,7 @@ def test_embeddings_of_other_galaxies_are_refused(run, tmp_path):
         few = Embeddings.read(run.embeddings / f"test-{modality}.parquet")
         few.write(tmp_path / f"head-train-{modality}.parquet")
     with pytest.raises(ValueError, match="embeddings of other galaxies than the"):
-        posteriors.posterior(run.survey, tmp_path, tmp_path / "out", QUICK)
+        posteriors.posterior(run.survey, tmp_path, tmp_path / "out")
 
 
 def test_a_survey_without_labels_is_refused(run, galaxies, tmp_path):
@@ -148,7 +143,7 @@ def test_what_cannot_be_inferred_is_said_before_any_work(run, folder, tables, tm
         posteriors.infer(folder, tmp_path / "a.csv", **tables)
     with pytest.raises(ValueError, match="nothing to infer from"):
         posteriors.infer(folder, tmp_path / "a.fits")
-    with pytest.raises(ValueError, match="it has no reference.safetensors|holds no posterior"):
+    with pytest.raises(ValueError, match="holds no posterior"):
         posteriors.infer(run.align, tmp_path / "a.fits", **tables)
     other = Embeddings.read(tables["image"])
     Embeddings(other.ids, other.vectors, "image", "another").write(tmp_path / "other.parquet")

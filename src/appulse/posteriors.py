@@ -1,4 +1,10 @@
-"""Posteriors of galaxies: `posterior` learns one from a survey, `infer` asks it about tables."""
+"""Posteriors of galaxies, and spectra made for them: one function per stage.
+
+posterior                   redshift, mass, age … from image, spectrum, photometry
+infer                       a posterior asked about tables
+generator                   spectra from noise, or for an image
+pictures                    both beside the truth of test galaxies
+"""
 
 import json
 import shutil
@@ -10,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .evaluate.posteriors import generation_plots, posterior_plots
+from .evaluate.report import Plot
 from .files import atomic_path
 from .inference.fitting import PosteriorConfig
 from .progress import track
@@ -18,10 +26,13 @@ from .survey.fluxes import Fluxes
 from .survey.store import SurveyStore
 from .survey.survey import PROPERTIES, label_columns
 from .survey.tables import require_known, write_table
+from .tasks.generate import CONFIG as GENERATING
+from .tasks.generate import Generator
 from .tasks.properties import CONFIG, GalaxyPosterior, Observed, observed
 from .training.run import digest, load_weights, write_json
 
 PHOTOMETRIC_ERRORS = (0.003, 0.1)  # relative, of a survey's photometry
+PICTURED, SHOWN = 500, 4  # test galaxies in pictures of calibration, and of spectra
 CHUNK = 1000  # galaxies inferred, and written, at a time
 
 
@@ -87,6 +98,53 @@ def _photometry(store: SurveyStore, part: str) -> Fluxes:
     measured = Fluxes.concatenate([Fluxes.measure(batch) for batch in parts])
     low, high = np.log(PHOTOMETRIC_ERRORS)
     return measured.noisier(np.exp(np.random.default_rng(0).uniform(low, high, len(measured))))
+
+
+def generator(
+    survey: Path,
+    embeddings: Path,
+    out: Path,
+    config: PosteriorConfig = GENERATING,
+    *,
+    device: str = "auto",
+) -> Generator:
+    """Learns to make spectra from the head-train part's, and writes a folder.
+
+    Raises:
+        ValueError: If the survey has no redshifts, or the embeddings are of other galaxies.
+    """
+    store = SurveyStore.open(survey)
+    column = label_columns(store.names).get("redshift")
+    if column is None:
+        raise ValueError(f"{survey} has no redshifts; attach them with `appulse label`")
+    rows = store.rows("head-train")
+    galaxies = store.take(rows, ["spectra", column])
+    images = Embeddings.read(embeddings / "head-train-image.parquet")
+    made = Generator.fit(
+        galaxies["spectra"], galaxies[column], images, config, run=out / "training", device=device
+    )
+    made.save(out)
+    return made
+
+
+def pictures(
+    survey: Path, embeddings: Path, posterior: Path, generator: Path, *, device: str = "auto"
+) -> list[Plot]:
+    """Calibration and a corner of the posterior, and generated spectra, on test galaxies."""
+    store = SurveyStore.open(survey)
+    asked, made = GalaxyPosterior.load(posterior, device), Generator.load(generator, device)
+    targets = asked.posterior.about["targets"]
+    values = store.columns(list(targets.values()), "test")
+    theta = np.stack([values[column] for column in targets.values()], 1)
+    known = np.flatnonzero(np.isfinite(theta).all(1))[:PICTURED]
+    images, spectra = (
+        Embeddings.read(embeddings / f"test-{modality}.parquet")
+        for modality in ("image", "spectrum")
+    )
+    plots = posterior_plots(asked, observed(images, spectra)[known], theta[known])
+    few = known[:SHOWN]
+    seen = store.take(store.rows("test")[few], ["spectra"])["spectra"]
+    return [*plots, *generation_plots(made, images[few], seen)]
 
 
 def infer(

@@ -111,7 +111,7 @@ def test_leaving_the_labels_range_is_said(fitted):
 
 
 def test_galaxies_without_evidence_are_kept_as_nan(fitted):
-    image, spectrum, photometry, _ = galaxies(3, seed=4)
+    *_, photometry, _ = galaxies(3, seed=4)
     photometry.flux[0, 1] = np.nan
     table = fitted.infer(observed(None, None, photometry), 50, samples=True).to_pydict()
     assert table["evidence"] == ["", "photometry", "photometry"]
