@@ -51,7 +51,7 @@ def posterior_plots(
         Plot(
             "Posteriors: coverage of each parameter, and TARP of all together",
             coverage_panels(
-                {name: _coverages(drawn, theta, titles) for name, drawn in samples.items()},
+                {name: coverages(drawn, theta, titles) for name, drawn in samples.items()},
                 len(theta),
             ),
             f"On the diagonal if calibrated, below it if over-confident. {said}",
@@ -72,7 +72,7 @@ def _subsets(evidence: Observed) -> dict[str, dict[str, np.ndarray]]:
     }
 
 
-def _coverages(
+def coverages(
     samples: Float[np.ndarray, "B S P"], theta: Float[np.ndarray, "B P"], titles: Sequence[str]
 ) -> dict[str, Coverage]:
     """Of each parameter, and TARP."""
