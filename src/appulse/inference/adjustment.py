@@ -6,47 +6,51 @@ Shapes: B observations, S samples, D parameters, F features, K blocks, P = 2^K s
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from .evidence import Evidence, Kind
+from .mixture import LOG_ROOT, Mixture, fit_mixture
 
 MOST_BLOCKS = 8
 RIDGE, RIDGE_PER_FEATURE = 1e-4, 0.1
 ROUNDS = 30  # of reweighting
+ONE = tuple(torch.tensor(value).double() for value in (1.0, 1.0, 0.0))  # residuals as they are
 WORTH = 1.0  # nats that a fit for outliers must gain
 CAUCHY = 2.385  # residuals this many sd out count half (95 % efficiency, Holland & Welsch 1977)
 
 
 class Coordinates(NamedTuple):
-    """What one observation fixes of u = shift + scale sinh(asinh(root r) / tail).
+    """What one observation fixes of r, in which its u is about N(0, I).
 
-    The last step is the sinh-arcsinh map of Jones & Pewsey (2009): with tail < 1, residuals that
-    are mostly small and rarely huge become about normal; with scale = tail = 1 it is the identity.
+    u − shift is a mixture of many small residuals and few large ones, each parameter with N(0,
+    core²) and a share of N(0, wide²); it is mapped to a normal by their distribution function, and
+    whitened by the root. Without a share of large ones, u = shift + root r.
     """
 
     shift: Float[Tensor, "B D"]
     root: Float[Tensor, "B D D"]
-    scale: Float[Tensor, "B D"]
-    tail: Float[Tensor, "B D"]
+    core: Float[Tensor, "B D"]
+    wide: Float[Tensor, "B D"]
+    share: Float[Tensor, "B D"]
+
+    @property
+    def _mixture(self) -> "Mixture":
+        return Mixture(*(a[:, None] for a in (self.core, self.wide, self.share)))
 
     def u(self, r: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
         """From r to u."""
-        bent = (torch.asinh(r @ self.root.mT) / self.tail[:, None]).sinh()
-        return self.shift[:, None] + self.scale[:, None] * bent
+        return self.shift[:, None] + self._mixture.residual(r @ self.root.mT)
 
     def r(self, u: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
         """From u to r."""
-        normal = _normal((u - self.shift[:, None]) / self.scale[:, None], self.tail[:, None])
+        normal = self._mixture.normal(u - self.shift[:, None])
         return torch.linalg.solve_triangular(self.root, normal.mT, upper=False).mT
 
     def log_slope(self, u: Float[Tensor, "B S D"]) -> Float[Tensor, "B S"]:
         """log |det dr/du|."""
-        away = (u - self.shift[:, None]) / self.scale[:, None]
-        bends = _log_slope(away, self.tail[:, None]) - self.scale[:, None].log()
+        bends = self._mixture.log_slope(u - self.shift[:, None])
         return bends.sum(-1) - self.root.diagonal(dim1=1, dim2=2).log().sum(1)[:, None]
 
 
@@ -58,8 +62,8 @@ class RegressionAdjustment(nn.Module):
     subset of the evidence has a fit of its own, made on the rows that hold it all.
 
     With `outliers`, residuals may be far beyond their usual size, as those of redshifts are: the
-    fit is by Cauchy weights, and the sinh-arcsinh map of the residuals by maximum likelihood. That
-    is done for parameters whose density gains by it; others keep what is not linear as it is.
+    fit is by Cauchy weights, and residuals are a mixture of small and large ones. That is done for
+    parameters whose density gains by it; others keep what is not linear as it is.
     """
 
     def __init__(self, dim: int, kinds: dict[str, Kind], outliers: bool = False):
@@ -73,15 +77,17 @@ class RegressionAdjustment(nn.Module):
         self.constant: Tensor
         self.slope: Tensor
         self.root: Tensor
-        self.scale: Tensor
-        self.tail: Tensor
+        self.core: Tensor
+        self.wide: Tensor
+        self.share: Tensor
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("sd", torch.ones(features))
         self.register_buffer("constant", torch.zeros(subsets, dim))
         self.register_buffer("slope", torch.zeros(subsets, dim, features))
         self.register_buffer("root", torch.eye(dim).repeat(subsets, 1, 1))
-        self.register_buffer("scale", torch.ones(subsets, dim))
-        self.register_buffer("tail", torch.ones(subsets, dim))
+        self.register_buffer("core", torch.ones(subsets, dim))
+        self.register_buffer("wide", torch.ones(subsets, dim))
+        self.register_buffer("share", torch.zeros(subsets, dim))
 
     def learn(self, u: Float[Tensor, "B D"], evidence: Evidence) -> None:
         """Fits every subset by ridge regression."""
@@ -106,9 +112,8 @@ class RegressionAdjustment(nn.Module):
                 robust = _robust_fit(features, y)
                 fit = robust if robust.score > fit.score + WORTH else fit
             self.constant[subset, k], self.slope[subset, k, used] = fit.constant, fit.slope.float()
-            self.scale[subset, k], self.tail[subset, k] = fit.scale, fit.tail
-            away = (y - fit.constant - features @ fit.slope) / fit.scale
-            rest[:, k] = _normal(away, torch.tensor(fit.tail))
+            self.core[subset, k], self.wide[subset, k], self.share[subset, k] = fit.mixture
+            rest[:, k] = fit.mixture.normal(y - fit.constant - features @ fit.slope)
         covariance = rest.T @ rest / len(rest)
         floor = 1e-8 * covariance.diagonal().max() + 1e-12
         jitter = floor * torch.eye(u.shape[1], dtype=u.dtype)
@@ -122,7 +127,8 @@ class RegressionAdjustment(nn.Module):
         for one in subset.unique():
             rows = subset == one
             shift[rows] += standard[rows] @ self.slope[one].T
-        return Coordinates(shift, self.root[subset], self.scale[subset], self.tail[subset])
+        mixture = (self.core[subset], self.wide[subset], self.share[subset])
+        return Coordinates(shift, self.root[subset], *mixture)
 
     def _subsets(self, evidence: Evidence) -> Int[Tensor, "B"]:
         present = evidence.present
@@ -130,12 +136,11 @@ class RegressionAdjustment(nn.Module):
 
 
 class _Fit(NamedTuple):
-    """A linear fit of one parameter, the map of its residuals, and their mean log density."""
+    """A linear fit of one parameter, its residuals, and their mean log density."""
 
     constant: float
     slope: Float[Tensor, "F"]
-    scale: float
-    tail: float
+    mixture: Mixture
     score: float
 
 
@@ -143,7 +148,7 @@ def _plain_fit(x: Float[Tensor, "B F"], y: Float[Tensor, "B"]) -> _Fit:
     """Ridge regression; the residuals stay as they are."""
     constant, slope = _ridge(x, y, torch.ones_like(y))
     variance = float((y - constant - x @ slope).square().mean().clamp(min=1e-18))
-    return _Fit(constant, slope, 1.0, 1.0, -0.5 * math.log(variance) - 0.5)
+    return _Fit(constant, slope, Mixture(*ONE), -0.5 * math.log(variance) - 0.5 - LOG_ROOT)
 
 
 def _robust_fit(x: Float[Tensor, "B F"], y: Float[Tensor, "B"]) -> _Fit:
@@ -154,7 +159,9 @@ def _robust_fit(x: Float[Tensor, "B F"], y: Float[Tensor, "B"]) -> _Fit:
         spread = float(rest.abs().median().clamp(min=1e-9)) / 0.6745
         weight = 1 / (1 + (rest / (CAUCHY * spread)) ** 2)
         constant, slope = _ridge(x, y, weight, spread**2)
-    return _Fit(constant, slope, *_sinh_arcsinh(y - constant - x @ slope))
+    rest = y - constant - x @ slope
+    mixture = fit_mixture(rest)
+    return _Fit(constant, slope, mixture, float(mixture.log_density(rest).mean()))
 
 
 def _ridge(
@@ -172,32 +179,6 @@ def _ridge(
     ridge = penalty * torch.eye(x.shape[1], dtype=x.dtype)
     slope = torch.linalg.solve(x.T @ (share[:, None] * x) + ridge, x.T @ (share * away))
     return float(centre - slope @ middle), slope
-
-
-def _sinh_arcsinh(rest: Float[Tensor, "B"]) -> tuple[float, float, float]:
-    """Scale and tail that make residuals most nearly N(0, 1), and their mean log density."""
-    spread = float(rest.abs().median().clamp(min=1e-9)) / 0.6745
-
-    def loss(logs: np.ndarray) -> float:
-        scale, tail = np.exp(np.clip(logs, -5, 5))
-        away, power = rest / (scale * spread), torch.tensor(tail)
-        density = _log_slope(away, power) - 0.5 * _normal(away, power) ** 2
-        return float(math.log(scale * spread) - density.mean())
-
-    found = minimize(loss, [0.0, 0.0], method="Nelder-Mead")
-    scale, tail = np.exp(np.clip(found.x, -5, 5))
-    return float(scale * spread), float(tail), -float(found.fun)
-
-
-def _normal(away: Tensor, tail: Tensor) -> Tensor:
-    return (tail * torch.asinh(away)).sinh()
-
-
-def _log_slope(away: Tensor, tail: Tensor) -> Tensor:
-    """log d _normal / d away."""
-    power = (tail * torch.asinh(away)).abs()
-    cosh = power + torch.log1p((-2 * power).exp()) - math.log(2)
-    return cosh + tail.log() - 0.5 * torch.log1p(away**2)
 
 
 def _features(evidence: Evidence) -> Float[Tensor, "B F"]:

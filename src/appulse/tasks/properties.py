@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from safetensors.numpy import load_file
 
 from ..inference.estimator import EstimatorConfig
-from ..inference.fitting import PosteriorConfig
+from ..inference.fitting import FitConfig, PosteriorConfig
 from ..inference.novelty import ALARM, Neighbourhood
 from ..inference.posterior import Posterior
 from ..inference.prior import IndependentPrior, LogNormal, Marginal, Normal, Positive
@@ -29,7 +29,9 @@ NEAREST = 0.003  # redshift below which its posterior bends, to stay above 0
 LEVELS = (0.68, 0.95)
 QUANTILES = (0.5, *(q for level in LEVELS for q in ((1 - level) / 2, (1 + level) / 2)))
 SUFFIXES = ("", *(f"_{end}_{100 * level:.0f}" for level in LEVELS for end in ("low", "high")))
-CONFIG = PosteriorConfig(EstimatorConfig(outliers=True))
+CONFIG = PosteriorConfig(
+    EstimatorConfig(width=64, depth=3, outliers=True), FitConfig(weight_decay=0.3)
+)
 
 
 @dataclass(frozen=True, eq=False)
