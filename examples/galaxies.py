@@ -1,6 +1,6 @@
 """What the image of a galaxy says of its redshift, mass and age, and what its spectrum adds.
 
-    python examples/properties.py [demo]
+    python examples/galaxies.py [demo]
 
 Uses the model and the posterior that `make demo` learned, on galaxies that it never saw.
 """
