@@ -146,19 +146,27 @@ class _Fit(NamedTuple):
 
 def _plain_fit(x: Float[Tensor, "B F"], y: Float[Tensor, "B"]) -> _Fit:
     """Ridge regression; the residuals stay as they are."""
-    constant, slope = _ridge(x, y, torch.ones_like(y))
+    used = int((x != x[0]).any(0).sum())
+    penalty = torch.full_like(x[0], RIDGE + RIDGE_PER_FEATURE * used / len(y))
+    constant, slope, _ = _ridge(x, y, torch.ones_like(y), penalty)
     variance = float((y - constant - x @ slope).square().mean().clamp(min=1e-18))
     return _Fit(constant, slope, Mixture(*ONE), -0.5 * math.log(variance) - 0.5 - LOG_ROOT)
 
 
 def _robust_fit(x: Float[Tensor, "B F"], y: Float[Tensor, "B"]) -> _Fit:
-    """The same by iteratively reweighted least squares, which outliers hardly move."""
-    constant, slope = _ridge(x, y, torch.ones_like(y))
+    """The same by iteratively reweighted least squares, which outliers hardly move.
+
+    Each slope has a penalty of its own, by automatic relevance determination (MacKay 1992), so
+    that features of no use do not fit the noise of the few that say it all.
+    """
+    fit, penalty = _plain_fit(x, y), torch.full_like(x[0], RIDGE)
+    constant, slope = fit.constant, fit.slope
     for _ in range(ROUNDS):
         rest = y - constant - x @ slope
         spread = float(rest.abs().median().clamp(min=1e-9)) / 0.6745
         weight = 1 / (1 + (rest / (CAUCHY * spread)) ** 2)
-        constant, slope = _ridge(x, y, weight, spread**2)
+        constant, slope, free = _ridge(x, y, weight, penalty)
+        penalty = (spread**2 / len(y) * free / slope.square().clamp(min=1e-30)).clamp(1e-12, 1e9)
     rest = y - constant - x @ slope
     mixture = fit_mixture(rest)
     return _Fit(constant, slope, mixture, float(mixture.log_density(rest).mean()))
@@ -168,17 +176,16 @@ def _ridge(
     x: Float[Tensor, "B F"],
     y: Float[Tensor, "B"],
     weight: Float[Tensor, "B"],
-    variance: float = 1.0,
-) -> tuple[float, Float[Tensor, "F"]]:
-    """Constant and slope of a weighted ridge regression, for residuals of this variance."""
+    penalty: Float[Tensor, "F"],
+) -> tuple[float, Float[Tensor, "F"], Float[Tensor, "F"]]:
+    """Constant and slopes of a weighted ridge regression; how freely the data set each slope."""
     share = weight / weight.sum()
     centre, middle = share @ y, share @ x
     away, x = y - centre, x - middle
-    n, used = len(y), int((x != 0).any(0).sum())
-    penalty = variance * (RIDGE + RIDGE_PER_FEATURE * used / n)
-    ridge = penalty * torch.eye(x.shape[1], dtype=x.dtype)
-    slope = torch.linalg.solve(x.T @ (share[:, None] * x) + ridge, x.T @ (share * away))
-    return float(centre - slope @ middle), slope
+    inverse = torch.linalg.inv(x.T @ (share[:, None] * x) + penalty.diag())
+    slope = inverse @ (x.T @ (share * away))
+    free = (1 - penalty * inverse.diagonal()).clamp(0, 1)
+    return float(centre - slope @ middle), slope, free
 
 
 def _features(evidence: Evidence) -> Float[Tensor, "B F"]:
