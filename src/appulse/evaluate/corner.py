@@ -18,8 +18,8 @@ from ..figures import BLUE, GREEN, INK, ORANGE, STYLE
 
 COLOURS = (BLUE, ORANGE, GREEN)
 LEVELS = (0.95, 0.68)  # of the contours
-CELLS, SMOOTHING = 40, 2.0  # of the histograms, the second in cells
-TAIL = 0.005  # share of the samples left out of view on each side
+CELLS, SMOOTHING = 40, 1.5  # of the histograms, the second in cells
+REACH = 3.5  # of an axis, in standard deviations to each side
 
 
 @rc_context(STYLE)
@@ -60,10 +60,10 @@ def corner(
 
 
 def _view(columns: Sequence[Float[np.ndarray, "S"]]) -> tuple[float, float]:
-    """Range of an axis that shows all posteriors."""
-    ends = np.array([np.quantile(column, [TAIL, 1 - TAIL]) for column in columns])
-    low, high = ends[:, 0].min(), ends[:, 1].max()
-    return low - 0.05 * (high - low), high + 0.05 * (high - low)
+    """Range of an axis that shows all posteriors, whatever lies far out of each."""
+    low, middle, high = np.quantile(columns, [0.16, 0.5, 0.84], axis=1)
+    ends = middle - REACH * (middle - low), middle + REACH * (high - middle)
+    return float(ends[0].min()), float(ends[1].max())
 
 
 def _frame(

@@ -63,7 +63,8 @@ class RegressionAdjustment(nn.Module):
 
     With `outliers`, residuals may be far beyond their usual size, as those of redshifts are: the
     fit is by Cauchy weights, and residuals are a mixture of small and large ones. That is done for
-    parameters whose density gains by it; others keep what is not linear as it is.
+    parameters whose density gains by it; others keep what is not linear as it is. Of both fits,
+    features of no use are left out.
     """
 
     def __init__(self, dim: int, kinds: dict[str, Kind], outliers: bool = False):
@@ -107,10 +108,7 @@ class RegressionAdjustment(nn.Module):
     def _fit(self, subset: int, used: Tensor, u: Tensor, features: Tensor) -> None:
         rest = torch.empty_like(u)
         for k, y in enumerate(u.T):
-            fit = _plain_fit(features, y)
-            if self.outliers:
-                robust = _robust_fit(features, y)
-                fit = robust if robust.score > fit.score + WORTH else fit
+            fit = self._best_fit(features, y)
             self.constant[subset, k], self.slope[subset, k, used] = fit.constant, fit.slope.float()
             self.core[subset, k], self.wide[subset, k], self.share[subset, k] = fit.mixture
             rest[:, k] = fit.mixture.normal(y - fit.constant - features @ fit.slope)
@@ -118,6 +116,12 @@ class RegressionAdjustment(nn.Module):
         floor = 1e-8 * covariance.diagonal().max() + 1e-12
         jitter = floor * torch.eye(u.shape[1], dtype=u.dtype)
         self.root[subset] = torch.linalg.cholesky(covariance + jitter).float()
+
+    def _best_fit(self, x: Float[Tensor, "B F"], y: Float[Tensor, "B"]) -> "_Fit":
+        if not self.outliers:
+            return _plain_fit(x, y)
+        usual, robust = (_relevant_fit(x, y, choice) for choice in (False, True))
+        return robust if robust.score > usual.score + WORTH else usual
 
     def forward(self, evidence: Evidence) -> Coordinates:
         """The coordinates of each observation."""
@@ -149,25 +153,34 @@ def _plain_fit(x: Float[Tensor, "B F"], y: Float[Tensor, "B"]) -> _Fit:
     used = int((x != x[0]).any(0).sum())
     penalty = torch.full_like(x[0], RIDGE + RIDGE_PER_FEATURE * used / len(y))
     constant, slope, _ = _ridge(x, y, torch.ones_like(y), penalty)
-    variance = float((y - constant - x @ slope).square().mean().clamp(min=1e-18))
+    return _judged(constant, slope, y - constant - x @ slope)
+
+
+def _judged(constant: float, slope: Tensor, rest: Tensor) -> _Fit:
+    """A fit whose residuals stay as they are."""
+    variance = float(rest.square().mean().clamp(min=1e-18))
     return _Fit(constant, slope, Mixture(*ONE), -0.5 * math.log(variance) - 0.5 - LOG_ROOT)
 
 
-def _robust_fit(x: Float[Tensor, "B F"], y: Float[Tensor, "B"]) -> _Fit:
-    """The same by iteratively reweighted least squares, which outliers hardly move.
+def _relevant_fit(x: Float[Tensor, "B F"], y: Float[Tensor, "B"], robust: bool) -> _Fit:
+    """Each slope has a penalty of its own, by automatic relevance determination (MacKay 1992).
 
-    Each slope has a penalty of its own, by automatic relevance determination (MacKay 1992), so
-    that features of no use do not fit the noise of the few that say it all.
+    So features of no use do not fit the noise of the few that say it all. The robust fit is by
+    iteratively reweighted least squares, which outliers hardly move.
     """
-    fit, penalty = _plain_fit(x, y), torch.full_like(x[0], RIDGE)
-    constant, slope = fit.constant, fit.slope
+    start, penalty = _plain_fit(x, y), torch.full_like(x[0], RIDGE)
+    constant, slope, weight = start.constant, start.slope, torch.ones_like(y)
     for _ in range(ROUNDS):
         rest = y - constant - x @ slope
-        spread = float(rest.abs().median().clamp(min=1e-9)) / 0.6745
-        weight = 1 / (1 + (rest / (CAUCHY * spread)) ** 2)
+        variance = float(rest.square().mean().clamp(min=1e-18))
+        if robust:
+            variance = float(rest.abs().median().clamp(min=1e-9) / 0.6745) ** 2
+            weight = 1 / (1 + rest**2 / (CAUCHY**2 * variance))
         constant, slope, free = _ridge(x, y, weight, penalty)
-        penalty = (spread**2 / len(y) * free / slope.square().clamp(min=1e-30)).clamp(1e-12, 1e9)
+        penalty = (variance / len(y) * free / slope.square().clamp(min=1e-30)).clamp(1e-12, 1e9)
     rest = y - constant - x @ slope
+    if not robust:
+        return _judged(constant, slope, rest)
     mixture = fit_mixture(rest)
     return _Fit(constant, slope, mixture, float(mixture.log_density(rest).mean()))
 

@@ -16,6 +16,7 @@ from ..survey.spectra import Spectra
 from ..units import desi_grid
 
 GREY = 0.03  # of the flux: errors that are not in ivar; keeps bright galaxies from deciding alone
+PULL = 30.0  # weight with which components are 0: bins that hardly any spectrum sees stay calm
 LEAST = 1e-2  # 1e-17 erg/s/cm²/Å, of a brightness whose logarithm is taken
 
 
@@ -156,7 +157,7 @@ class RestSpace(nn.Module):
         squares = design[:, :, None] * design[:, None]
         squares[:, :-1, :-1] += covariance
         normal = (weight.T @ squares.flatten(1)).view(-1, size, size)
-        normal += 1e-3 * normal.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * torch.eye(size)
-        normal += 1e-6 * torch.eye(size)
+        normal[:, :-1, :-1] += PULL * torch.eye(size - 1)
+        normal[:, -1, -1] += 1e-6
         solution = torch.linalg.solve(normal, (weight * flux).T @ design)
         self.components, self.mean = solution[:, :-1].contiguous(), solution[:, -1].contiguous()
