@@ -36,6 +36,10 @@ from stages import prepare
 
 EVIDENCE = {**SUBSETS, "photometry": ("photometry",)}
 SIZES = ((3, 64), (5, 128))  # transforms and hidden width of the spline flows
+RIVALS = {  # of which evidence, and whether in our coordinates
+    "spline flow": (tuple(EVIDENCE), False),
+    "spline flow in our coordinates": (("both",), True),
+}
 SAMPLES = 150
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -158,10 +162,9 @@ def score(asked: Posterior, train: Part, test: Part, seconds: float) -> tuple[di
         losses[title] = -asked.log_prob(test.theta, blocks)
         draws[title] = asked.sample(blocks, SAMPLES)
         results[title] = {"NLL": mean(losses[title]), **calibration(draws[title], test.theta)}
-        rivals = {"spline flow": False} | (
-            {"the same, our coordinates": True} if title == "both" else {}
-        )
-        for name, ours in rivals.items():
+        for name, (asked_for, ours) in RIVALS.items():
+            if title not in asked_for:
+                continue
             flow = best_spline_flow(asked, train, names, seconds, ours)
             loss = -flow.log_prob(test.theta, blocks)
             results[title][name] = {"NLL": mean(loss), "minus ours": mean(loss - losses[title])}

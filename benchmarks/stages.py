@@ -14,8 +14,10 @@ class Stages(NamedTuple):
 
 
 def prepare(folder: Path, n: int, seed: int = 0) -> Stages:
-    """Simulates, trains, aligns and embeds as the demo does, or goes on with what is there."""
+    """Simulates, trains, aligns and embeds as the demo does; embeddings that are there are used."""
     survey, spectrum, run = (folder / name for name in ("survey.lance", "spectrum", "align"))
+    if (folder / "embeddings" / "test.lance").exists():
+        return Stages(survey, folder / "embeddings")
     pipeline.simulate(n, survey, seed=seed)
     pipeline.pretrain_spectrum(survey, spectrum)
     pipeline.align(survey, spectrum, run)
