@@ -23,7 +23,9 @@ from ..training.run import save_tensors
 COMPONENTS = "components.safetensors"
 NOTHING = "nothing"  # evidence that says nothing: what is asked for spectra of any galaxies
 NEAREST = 0.003  # redshift below which its density bends, to stay above 0
-CONFIG = PosteriorConfig(EstimatorConfig(width=64, depth=3), FitConfig(steps=1500))
+CONFIG = PosteriorConfig(
+    EstimatorConfig(width=64, depth=3), FitConfig(steps=3000, weight_decay=0.3)
+)
 Latents = Float[np.ndarray, "B K"]  # redshift, ln brightness, coordinates in the rest frame
 
 
