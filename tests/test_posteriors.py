@@ -5,6 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.ndimage import gaussian_filter1d
 
 import appulse
 from appulse import posteriors
@@ -150,3 +151,38 @@ def test_what_cannot_be_inferred_is_said_before_any_work(run, folder, tables, tm
     with pytest.raises(ValueError, match="embed again with that model"):
         posteriors.infer(folder, tmp_path / "a.fits", image=tmp_path / "other.parquet")
     assert not (tmp_path / "a.fits").exists()
+
+
+# --- pictures
+
+
+@pytest.fixture(scope="module")
+def plots(run, folder, tmp_path_factory):
+    made = tmp_path_factory.mktemp("generator") / "generator"
+    posteriors.generator(run.survey, run.embeddings, made, run.recipe.generator, device="cpu")
+    return posteriors.pictures(run.survey, run.embeddings, folder, made, device="cpu")
+
+
+def test_pictures_show_every_parameter_and_evidence(plots):
+    pit, curves, corner, *_ = (plot.figure for plot in plots)
+    assert len(pit.axes) == len(PROPERTIES)
+    assert [axes.get_title() for axes in curves.axes] == ["image", "spectrum", "both"]
+    assert len(curves.axes[0].lines) == 1 + len(PROPERTIES) + 1  # diagonal and TARP
+    assert len(corner.axes) == len(PROPERTIES) ** 2
+
+
+def test_pictures_show_true_spectra_beside_generated_ones(run, plots):
+    for_images, free = (plot.figure for plot in plots[3:])
+    store = SurveyStore.open(run.survey)
+    truth = store.take(store.rows("test")[:1], ["spectra"])["spectra"]
+    true, made = (line.get_ydata() for line in for_images.axes[0].lines)
+    assert np.corrcoef(true, gaussian_filter1d(truth.filled()[0], 4.0))[0, 1] > 0.999
+    assert made.shape == true.shape
+    assert all(len(axes.lines) == 1 for axes in free.axes)
+
+
+def test_a_survey_without_redshifts_is_refused(run, galaxies, tmp_path):
+    bare = appulse.Survey(galaxies.images, galaxies.spectra, {})
+    SurveyStore.create(tmp_path / "bare.lance", [bare])
+    with pytest.raises(ValueError, match="no redshifts; attach them"):
+        posteriors.generator(tmp_path / "bare.lance", run.embeddings, tmp_path / "out")
