@@ -1,9 +1,11 @@
 """Posteriors of galaxies, and spectra made for them: one function per stage.
 
-posterior                   redshift, mass, age … from image, spectrum, photometry
-infer                       a posterior asked about tables
-generator                   spectra from noise, or for an image
-pictures                    both beside the truth of test galaxies
+    posterior                   redshift, mass, age … from image, spectrum, photometry
+    infer                       a posterior asked about tables
+    generator                   spectra from noise, or for an image
+    pictures                    both beside the truth of test galaxies
+
+Like those of pipeline.py, each goes on where it stopped.
 """
 
 import json

@@ -33,6 +33,8 @@ class Mixture(NamedTuple):
 
     def residual(self, normal: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
         """The inverse, by halving the logarithm of where it must lie."""
+        if not (self.share > 0).any():
+            return normal
         core, wide, share, size = torch.broadcast_tensors(*self, normal.double().abs())
         mixed = share > 0
         one = Mixture(core[mixed], wide[mixed], share[mixed])
