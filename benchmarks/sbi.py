@@ -24,8 +24,9 @@ import torch
 from sklearn.model_selection import KFold, cross_val_score
 from sklearn.neural_network import MLPClassifier
 
+from appulse.inference.correlated import CorrelatedPrior
 from appulse.inference.posterior import Posterior
-from appulse.inference.prior import CorrelatedPrior, IndependentPrior, Prior, Uniform
+from appulse.inference.prior import IndependentPrior, Prior, Uniform
 from record import RESULTS, write_result
 
 SAMPLES, SCORED = 10_000, 2_000

@@ -67,6 +67,8 @@ def recipe() -> Any:
     from appulse.image.augment import CropConfig
     from appulse.image.dino_head import DinoHeadConfig
     from appulse.image.vit import VisionTransformerConfig
+    from appulse.inference.estimator import EstimatorConfig
+    from appulse.inference.fitting import FitConfig, PosteriorConfig
     from appulse.recipes import tiny
     from appulse.spectrum.eigenspectra import EigenspectraConfig
     from appulse.spectrum.redshift import DictionaryConfig
@@ -96,6 +98,13 @@ def recipe() -> Any:
         ),
         pretrain_image=replace(
             whole.pretrain_image, steps=8, batch_size=16, warmup=2, validate_every=4
+        ),
+        posterior=PosteriorConfig(
+            EstimatorConfig(width=16, depth=1, condition=16, outliers=True),
+            FitConfig(steps=60, batch_size=64),
+        ),
+        generator=PosteriorConfig(
+            EstimatorConfig(width=16, depth=1, condition=16), FitConfig(steps=60, batch_size=64)
         ),
         align=replace(
             whole.align, steps=80, batch_size=96, learning_rate=3e-3, warmup=8, validate_every=40

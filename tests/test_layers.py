@@ -13,7 +13,7 @@ RANKS = [
     {"align"},
     {"tasks"},
     {"evaluate"},
-    {"recipes", "observations", "queries"},
+    {"recipes", "observations", "queries", "posteriors"},
     {"pipeline"},
     {"cli", "web"},
     {"__main__"},

@@ -6,26 +6,28 @@
     align                       both towers in one space
     embed                       vectors of galaxies that no tower was trained on
     evaluate                    report.html; queries.py asks the model about files
+    posteriors.py               redshift, mass, age … with their uncertainties; spectra made up
 
 Every stage can be interrupted and run again: it goes on where it stopped. Those that train run on
 several processes where torchrun starts them.
 """
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
+from . import posteriors
 from .align.load import load
 from .align.model import Model
 from .align.pairs import cache_pairs, pair_batches, pair_loss, retrieval, take_pairs
-from .align.towers import SpectrumTowerConfig, pretraining_trunk
+from .align.towers import pretraining_trunk
 from .device import resolve_device
 from .evaluate.comparison import PARTS, compare, learning
-from .evaluate.report import SIMULATIONS_ONLY, save_plots, write_report
+from .evaluate.report import SIMULATIONS_ONLY, Plot, save_plots, write_report
 from .evaluate.results import Result, write_results
 from .image.dino import Dino, parameter_groups
 from .image.views import view_batches
@@ -35,9 +37,8 @@ from .queries import index
 from .recipes import Recipe, tiny
 from .search.embeddings import Embeddings
 from .spectrum.causal import CausalModel
-from .spectrum.eigenspectra import EIGENSPECTRA, learn_eigenspectra
+from .spectrum.eigenspectra import learn_measures
 from .spectrum.masked import MaskedModel
-from .spectrum.redshift import DICTIONARY, ShiftDictionary, learn_dictionary
 from .survey.batches import BatchOrder, loader
 from .survey.store import SurveyStore
 from .survey.synthetic.block import number_of
@@ -46,7 +47,7 @@ from .survey.synthetic.targets import SurveyPopulation
 from .tasks import embed as tasks
 from .training.distribution import by_first_rank, process_group
 from .training.loop import train
-from .training.run import RunFolder, digest, save_tensors
+from .training.run import RunFolder, digest
 
 
 def simulate(
@@ -91,7 +92,8 @@ def pretrain_spectrum(
             "training": asdict(training),
         },
     )
-    by_first_rank(partial(_learn_measures, store, tower, run.path))
+    measures = (tower.dictionary, tower.eigenspectra)
+    by_first_rank(partial(learn_measures, store, *measures, run.path))
     torch.manual_seed(training.seed)
     trunk = tower.trunk
     model = CausalModel(trunk) if trunk.causal else MaskedModel(trunk, recipe.masking)
@@ -107,19 +109,6 @@ def pretrain_spectrum(
         device=device,
         title="pretrain spectrum",
     )
-
-
-def _learn_measures(store: SurveyStore, tower: SpectrumTowerConfig, run: Path) -> None:
-    """The shift dictionary and the eigenspectra, what of them the tower has and the run lacks."""
-    if tower.dictionary is None:
-        return
-    if not (run / DICTIONARY).exists():
-        save_tensors(run / DICTIONARY, learn_dictionary(store, tower.dictionary).state_dict())
-    if tower.eigenspectra is not None and not (run / EIGENSPECTRA).exists():
-        dictionary = ShiftDictionary(tower.dictionary)
-        dictionary.load_state_dict(load_file(run / DICTIONARY))
-        made = learn_eigenspectra(store, tower.eigenspectra, dictionary)
-        save_tensors(run / EIGENSPECTRA, made.state_dict())
 
 
 @process_group()
@@ -252,7 +241,13 @@ def _embeddings(folder: Path, part: str) -> list[Path]:
     return [folder / f"{part}-{modality}.parquet" for modality in ("image", "spectrum")]
 
 
-def evaluate(survey: Path, embeddings: Path, runs: dict[str, Path], out: Path) -> list[Result]:
+def evaluate(
+    survey: Path,
+    embeddings: Path,
+    runs: dict[str, Path],
+    out: Path,
+    pictures: Sequence[Plot] = (),
+) -> list[Result]:
     """Scores embeddings beside every baseline on the test part; writes report.html, results.json.
 
     Args:
@@ -260,6 +255,7 @@ def evaluate(survey: Path, embeddings: Path, runs: dict[str, Path], out: Path) -
         embeddings: Folder that `embed` wrote.
         runs: Training runs by title, for their learning curves.
         out: Folder for the report.
+        pictures: More of them for the report.
     """
     store = SurveyStore.open(survey)
     embedded = {}
@@ -267,7 +263,7 @@ def evaluate(survey: Path, embeddings: Path, runs: dict[str, Path], out: Path) -
         image, spectrum = (Embeddings.read(path) for path in _embeddings(embeddings, part))
         embedded[part] = image, spectrum
     results, plots = compare(store, embedded)
-    plots += [learning(runs)]
+    plots += [*pictures, learning(runs)]
     save_plots(out / "figures", plots)
     write_results(out / "results.json", results)
     write_report(
@@ -289,6 +285,11 @@ def demo(out: Path, *, n: int = 16_000, seed: int = 0, device: str = "auto") -> 
     simulate(n, survey, seed=seed)
     pretrain_spectrum(survey, spectrum_run, device=device)
     align(survey, spectrum_run, run, device=device)
-    embed(survey, run, out / "embeddings", device=device)
-    evaluate(survey, out / "embeddings", {"masked modelling": spectrum_run, "alignment": run}, out)
+    embeddings, posterior, generator = out / "embeddings", out / "posterior", out / "generator"
+    embed(survey, run, embeddings, device=device)
+    posteriors.posterior(survey, embeddings, posterior, tiny().posterior, device=device)
+    posteriors.generator(survey, embeddings, generator, tiny().generator, device=device)
+    pictures = posteriors.pictures(survey, embeddings, posterior, generator, device=device)
+    runs = {"masked modelling": spectrum_run, "alignment": run}
+    evaluate(survey, embeddings, runs, out, pictures)
     return out / "report.html"

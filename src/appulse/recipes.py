@@ -10,10 +10,13 @@ from .image.augment import CropConfig
 from .image.dino import DinoConfig
 from .image.dino_head import DinoHeadConfig
 from .image.vit import VisionTransformerConfig
+from .inference.fitting import PosteriorConfig
 from .spectrum.eigenspectra import EigenspectraConfig
 from .spectrum.masked import MaskingConfig
 from .spectrum.redshift import DictionaryConfig
 from .spectrum.transformer import SpectrumTransformerConfig
+from .tasks.generate import CONFIG as SPECTRA
+from .tasks.properties import CONFIG as PROPERTIES
 from .training.loop import TrainingConfig
 
 
@@ -30,6 +33,8 @@ class Recipe:
     pretrain_image: TrainingConfig
     align: TrainingConfig
     learning: LearningConfig = field(default_factory=LearningConfig)  # in `align`
+    posterior: PosteriorConfig = PROPERTIES
+    generator: PosteriorConfig = SPECTRA
 
     @property
     def model(self) -> ModelConfig:

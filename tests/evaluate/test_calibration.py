@@ -4,6 +4,7 @@ import pytest
 from appulse.evaluate.calibration import (
     BINS,
     coverage_curves,
+    coverage_panels,
     local_test,
     pit_histograms,
     rank_histograms,
@@ -56,6 +57,12 @@ def test_coverage_is_drawn_as_it_is(samples, truth):
     assert len(lines) == 3
     assert np.array_equal(lines[1].get_ydata(), curve.inside[:, 1])
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["marginal", "TARP"]
+
+
+def test_posteriors_are_drawn_side_by_side(samples, truth):
+    curve = coverage(samples, truth)
+    figure = coverage_panels({"one": {"a": curve}, "other": {"b": curve}}, 800)
+    assert [axes.get_title() for axes in figure.axes] == ["one", "other"]
 
 
 def test_scores_are_means():

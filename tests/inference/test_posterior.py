@@ -313,3 +313,20 @@ def test_bad_questions_are_refused(posterior):
         posterior.log_prob(np.zeros((1, 2)), X)
     with pytest.raises(ValueError, match="and 2 parameters: a, b"):
         posterior.log_prob(np.zeros((2, 3)), X)
+
+
+def test_evidence_comes_by_name_or_as_one(linear):
+    image, spectrum = np.ones((2, 2)), np.zeros((2, 1))
+    whole = {"image": image, "spectrum": spectrum}
+    by_name = linear.sample(image=image, spectrum=spectrum, n=20)
+    np.testing.assert_array_equal(by_name, linear.sample(whole, 20))
+    theta = np.zeros((2, 2))
+    assert (linear.log_prob(theta, image=image) == linear.log_prob(theta, {"image": image})).all()
+    with pytest.raises(ValueError, match=r"as one context or as \['image'\], not both"):
+        linear.sample(whole, image=image)
+
+
+def test_what_a_caller_wants_kept_is_kept(linear, tmp_path):
+    linear.about["model_hash"] = "abc"
+    linear.save(tmp_path)
+    assert Posterior.load(tmp_path, "cpu").about == {"model_hash": "abc"}

@@ -1,16 +1,18 @@
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import kstest, norm, truncnorm
 
+from appulse.inference.correlated import CorrelatedPrior
 from appulse.inference.prior import (
-    CorrelatedPrior,
     IndependentPrior,
     LogNormal,
     Normal,
+    Positive,
     Prior,
     Uniform,
 )
@@ -19,9 +21,12 @@ from appulse.inference.truncation import TruncatedPrior, prior_from
 MIXED = IndependentPrior(
     {"z": Uniform(-1.0, 0.3), "mass": Normal(10.0, 2.0), "flux": LogNormal(0.5, 0.7)}
 )
+BENT = IndependentPrior({"z": Positive(0.1, 0.1, 0.003), "w": Positive(-1.0, 2.0, 0.5)})
 JOINT = CorrelatedPrior([1.0, -1.0], [[2.0, 0.6], [0.6, 1.0]], ["a", "b"])
 CUT = TruncatedPrior(MIXED, torch.tensor([-1.0, 0.2, -9.0]), torch.tensor([0.5, 0.9, 9.0]))
-priors = pytest.mark.parametrize("prior", [MIXED, JOINT, CUT], ids=["mixed", "joint", "cut"])
+priors = pytest.mark.parametrize(
+    "prior", [MIXED, JOINT, CUT, BENT], ids=["mixed", "joint", "cut", "bent"]
+)
 
 
 def test_marginals_have_the_distributions_they_are_named_for():
@@ -70,6 +75,12 @@ def test_densities_are_the_known_ones():
     assert CUT.log_prob(theta + torch.tensor([0, 9.0, 0])).item() == -math.inf
 
 
+def test_a_bent_normal_stays_positive_and_is_linear_beyond_the_bend():
+    theta = BENT.theta(torch.tensor([[-9.0, -50.0], [0.0, 3.0]]).double())
+    assert (theta > 0).all()
+    assert theta[1].tolist() == pytest.approx([0.1, 5.0], rel=1e-4)
+
+
 @pytest.mark.parametrize("far", [5.0, 50.0, 1e6, math.inf])
 def test_nothing_reaches_beyond_the_bounds(far):
     u = torch.tensor([[far] * 3, [-far] * 3], dtype=torch.float64)
@@ -111,7 +122,7 @@ def test_a_prior_survives_json(prior: Prior):
 def test_impossible_priors_are_refused():
     with pytest.raises(ValueError, match=r"low is 2.0 and high 1.0"):
         Uniform(2.0, 1.0)
-    for kind in (Normal, LogNormal):
+    for kind in (Normal, LogNormal, partial(Positive, bend=1.0)):
         with pytest.raises(ValueError, match=r"sd is 0.0"):
             kind(0.0, 0.0)
     with pytest.raises(ValueError, match="positive definite"):

@@ -37,6 +37,14 @@ def test_a_slice_of_a_table_keeps_rows_together(embeddings):
     assert back.ids.tolist() == ["b", "39628"]
 
 
+def test_rows_are_taken_together(embeddings):
+    back = embeddings[np.array([2, 0])]
+    assert back.ids.tolist() == ["39628", "a"]
+    np.testing.assert_array_equal(back.vectors, embeddings.vectors[[2, 0]])
+    assert back.columns["morphology"].tolist() == ["elliptical", "spiral"]
+    assert (back.modality, back.model_hash) == ("spectrum", "f00d")
+
+
 def test_another_table_is_refused(tmp_path):
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "x.parquet")
     with pytest.raises(ValueError, match="no table of embeddings"):

@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError, CycloptsPanel, Parameter, UnknownOption
 
 from .observations import fetch, label, pair
 from .options import Device
+from .posteriors import infer, posterior
 from .queries import convert, embed, index, search
 
 
@@ -53,7 +54,7 @@ app.command(
     help="Align an image tower with a pretrained spectrum tower by contrastive learning.",
 )
 
-for command in (fetch, pair, label, convert, embed, index, search):
+for command in (fetch, pair, label, convert, embed, index, search, posterior, infer):
     app.command(command)
 
 

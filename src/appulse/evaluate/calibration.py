@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binom
 
-from ..figures import BLUE, INK, ORANGE, STYLE
+from ..figures import BLUE, DENSITY, INK, ORANGE, STYLE
 from ..inference.calibration import Coverage
 from ..inference.local_c2st import LocalC2ST
 
@@ -31,23 +31,35 @@ def pit_histograms(pit: Float[np.ndarray, "B D"], names: Sequence[str]) -> Figur
     return _histograms(pit, names, "PIT")
 
 
-@rc_context(STYLE)
 def coverage_curves(curves: Mapping[str, Coverage], observations: int) -> Figure:
     """Coverage or TARP against the level, with the band that holds 95 % of calibrated points."""
-    figure = Figure(figsize=(3.2, 3.0), layout="constrained")
-    axes = figure.subplots()
+    return coverage_panels({"": curves}, observations)
+
+
+@rc_context(STYLE)
+def coverage_panels(panels: Mapping[str, Mapping[str, Coverage]], observations: int) -> Figure:
+    """`coverage_curves` of several posteriors, side by side."""
+    figure = Figure(figsize=(2.9 * len(panels) + 0.3, 3.0), layout="constrained")
+    axes = np.ravel(figure.subplots(1, len(panels), sharey=True))
+    for place, (title, curves) in zip(axes, panels.items(), strict=True):
+        _coverage(place, curves, observations)
+        place.set_title(title)
+    axes[0].set_ylabel("truths inside")
+    axes[-1].legend()
+    return figure
+
+
+def _coverage(axes: Axes, curves: Mapping[str, Coverage], observations: int) -> None:
     level = np.linspace(0, 1, 101)
     low, high = (binom.ppf(q, observations, level) / observations for q in (0.025, 0.975))
     axes.fill_between(level, low, high, color=INK, alpha=0.25, linewidth=0)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8)
+    axes.set_prop_cycle(color=DENSITY(np.linspace(0, 1, len(curves))))
     for name, curve in curves.items():
         for column in np.reshape(curve.inside, (len(curve.level), -1)).T:
-            axes.plot(curve.level, column, linewidth=1.4, label=name)
+            axes.plot(curve.level, column, linewidth=1.3, label=name)
             name = "_"  # one entry in the legend
-    axes.set(xlabel="credible level", ylabel="truths inside", aspect="equal")
-    axes.set(xlim=(0, 1), ylim=(0, 1))
-    axes.legend()
-    return figure
+    axes.set(xlabel="credible level", aspect="equal", xlim=(0, 1), ylim=(0, 1))
 
 
 @rc_context(STYLE)

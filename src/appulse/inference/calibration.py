@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from scipy.stats import kstest
 
 LEVELS = np.linspace(0, 1, 51)
-SOME = 20  # test observations that a check needs at least
+SOME = 20  # test observations, and samples of each, that a check needs at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,18 +113,18 @@ def crps(
     A proper score (Gneiting & Raftery 2007): in the mean no posterior beats the true one. Pairs
     are averaged without each sample's distance to itself, so S samples are enough.
     """
-    _check(samples, theta)
+    _check(samples, theta, 1, 2)
     n = samples.shape[1]
     weight = 2 * np.arange(1, n + 1) - n - 1  # Σ_ij |x_i − x_j| = 2 Σ_i weight_i x_(i)
     pairs = 2 * np.einsum("s,bsd->bd", weight, np.sort(samples, 1)) / (n * (n - 1))
     return np.abs(samples - theta[:, None]).mean(1) - pairs / 2
 
 
-def _check(samples: np.ndarray, theta: np.ndarray) -> None:
-    if len(theta) < SOME or samples.shape[1] < SOME:
+def _check(samples: np.ndarray, theta: np.ndarray, rows: int = SOME, draws: int = SOME) -> None:
+    if len(theta) < rows or samples.shape[1] < draws:
         raise ValueError(
             f"there are {len(theta)} observations with {samples.shape[1]} samples each; "
-            f"expected {SOME} or more of both"
+            f"expected {rows} or more, with {draws} or more"
         )
     if not (np.isfinite(samples).all() and np.isfinite(theta).all()):
         raise ValueError("samples or theta hold NaN or infinity; leave these observations out")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..flow.density import log_density
 from ..flow.ode import Rows, solve
 from ..flow.velocity import VelocityConfig, VelocityNetwork, draw_times, matching_loss
-from .adjustment import RegressionAdjustment
+from .adjustment import Coordinates, RegressionAdjustment
 from .context import ContextNetwork
 from .evidence import Evidence, Kind
 
@@ -29,14 +29,14 @@ class EstimatorConfig:
     depth: int = 4
     condition: int = 64  # width of what time and context are mixed to
     time_power: float = 1.0  # density of training times ∝ t^power
+    outliers: bool = False  # whether few rows may lie far from what a linear fit expects
 
 
 class Condition(NamedTuple):
-    """What one observation fixes: a context, and where and how wide r is in u."""
+    """What one observation fixes: a context, and what r is in u."""
 
     context: Float[Tensor, "B C"]
-    shift: Float[Tensor, "B D"]
-    root: Float[Tensor, "B D D"]
+    coordinates: Coordinates
 
 
 class Estimator(nn.Module):
@@ -45,7 +45,7 @@ class Estimator(nn.Module):
     def __init__(self, dim: int, kinds: dict[str, Kind], config: EstimatorConfig):
         super().__init__()
         self.config = config
-        self.adjustment = RegressionAdjustment(dim, kinds)
+        self.adjustment = RegressionAdjustment(dim, kinds, config.outliers)
         self.network = ContextNetwork(kinds, config.width)
         sizes = VelocityConfig(dim, config.width, config.width, config.depth, config.condition)
         self.velocity = VelocityNetwork(sizes)
@@ -57,14 +57,14 @@ class Estimator(nn.Module):
 
     def condition(self, evidence: Evidence) -> Condition:
         """What the evidence fixes."""
-        return Condition(self.network(evidence), *self.adjustment(evidence))
+        return Condition(self.network(evidence), self.adjustment(evidence))
 
     def loss(
         self, u: Float[Tensor, "B D"], evidence: Evidence, draws: int = 1
     ) -> Float[Tensor, ""]:
         """Mean squared error of the velocity, each row at `draws` random times."""
         condition = self.condition(evidence)
-        r = _whiten(u[:, None], condition)[:, 0].repeat(draws, 1)
+        r = condition.coordinates.r(u[:, None])[:, 0].repeat(draws, 1)
         context = condition.context.repeat(draws, 1)
         t = draw_times(len(r), self.config.time_power, r.device)
         return matching_loss(self.velocity, r, torch.randn_like(r), t, context).mean()
@@ -74,14 +74,14 @@ class Estimator(nn.Module):
         """Noise carried to u."""
         field = self._field(condition.context)
         r = solve(field, noise, method="midpoint", steps=SAMPLE_STEPS)
-        return condition.shift[:, None] + r @ condition.root.mT
+        return condition.coordinates.u(r)
 
     @torch.no_grad()
     def log_prob(self, u: Float[Tensor, "B S D"], condition: Condition) -> Float[Tensor, "B S"]:
         """Log density of u in nats."""
-        r = _whiten(u, condition)
+        r = condition.coordinates.r(u)
         density = log_density(self._field(condition.context), r, method="rk4", steps=DENSITY_STEPS)
-        return density - condition.root.diagonal(dim1=1, dim2=2).log().sum(1)[:, None]
+        return density + condition.coordinates.log_slope(u)
 
     def _field(self, context: Tensor) -> Any:
         rows_of_samples = context[:, None]
@@ -90,8 +90,3 @@ class Estimator(nn.Module):
             return self.velocity(x, t, rows_of_samples[rows])
 
         return field
-
-
-def _whiten(u: Float[Tensor, "B S D"], condition: Condition) -> Float[Tensor, "B S D"]:
-    away = (u - condition.shift[:, None]).mT
-    return torch.linalg.solve_triangular(condition.root, away, upper=False).mT

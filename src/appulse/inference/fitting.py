@@ -1,7 +1,7 @@
 """Training one estimator on simulations or on a catalogue, with the shared training loop."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..training.loop import TrainingConfig, train
 from ..training.run import RunFolder, digest, save_tensors
-from .estimator import Estimator
+from .estimator import Estimator, EstimatorConfig
 from .evidence import Evidence
 from .prior import Prior
 
@@ -34,6 +34,16 @@ class FitConfig:
     average: float = 0.16  # share of the steps that the averaged weights reach back
     validation: float = 0.1  # share of the rows
     checks: int = 25  # how often validation looks for the best weights
+
+
+@dataclass(frozen=True)
+class PosteriorConfig:
+    """What to fit and how."""
+
+    estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    members: int = 1  # of the ensemble; their average is the more cautious, the less they agree
+    seed: int = 0
 
 
 class Rows(NamedTuple):

@@ -1,6 +1,6 @@
 """Is an observation like the simulations? Networks do not know when it is not.
 
-Shapes: N simulations, F outputs.
+Shapes: B observations, N simulations, F outputs.
 """
 
 from dataclasses import dataclass
@@ -30,19 +30,38 @@ class Novelty:
         return f"{self.distance:.3g} times the typical distance; chance {self.chance:.2g}"
 
 
-def novelty(x_obs: Float[np.ndarray, "F"], x: Float[np.ndarray, "N F"], seed: int = 0) -> Novelty:
-    """Compares distances to the fifth neighbour: a conformal p-value, exact for any simulator.
+class Neighbourhood:
+    """Simulations, and how far each of some is from its neighbours.
 
     Distances are in units of the robust spread of each output; outputs that are constant in the
     simulations count by their absolute difference.
     """
-    if len(x) <= NEIGHBOURS:
-        raise ValueError(f"there are {len(x)} simulations; expected more than {NEIGHBOURS}")
-    low, middle, high = np.percentile(x, [15.87, 50, 84.13], axis=0)
-    spread = np.where(high > low, (high - low) / 2, np.where(x.std(0) > 0, x.std(0), 1.0))
-    tree = cKDTree((x - middle) / spread)
-    rows = np.random.default_rng(seed).permutation(len(x))[:CALIBRATION]
-    own = tree.query(tree.data[rows], NEIGHBOURS + 1)[0][:, -1]  # the nearest is itself
-    new = tree.query((x_obs - middle) / spread, NEIGHBOURS)[0][-1]
-    chance = (1 + np.sum(own >= new)) / (1 + len(own))
-    return Novelty(float(new / max(np.median(own), 1e-300)), float(chance))
+
+    def __init__(self, x: Float[np.ndarray, "N F"], seed: int = 0):
+        if len(x) <= NEIGHBOURS:
+            raise ValueError(f"there are {len(x)} simulations; expected more than {NEIGHBOURS}")
+        low, self._middle, high = np.percentile(x, [15.87, 50, 84.13], axis=0)
+        constant = np.where(x.std(0) > 0, x.std(0), 1.0)
+        self._spread = np.where(high > low, (high - low) / 2, constant)
+        self._tree = cKDTree((x - self._middle) / self._spread)
+        rows = np.random.default_rng(seed).permutation(len(x))[:CALIBRATION]
+        own = self._tree.query(self._tree.data[rows], NEIGHBOURS + 1)[0]  # the nearest is itself
+        self._unit = max(float(np.median(own[:, -1])), 1e-300)
+        self._own = np.sort(own[:, -1]) / self._unit
+
+    def distance(self, x_obs: Float[np.ndarray, "B F"]) -> Float[np.ndarray, "B"]:
+        """To the fifth neighbour, in units of the simulations' median."""
+        new = self._tree.query((x_obs - self._middle) / self._spread, NEIGHBOURS)[0][:, -1]
+        return new / self._unit
+
+    def chance(self, distance: Float[np.ndarray, "B"]) -> Float[np.ndarray, "B"]:
+        """Share of simulations at least that far out: a conformal p-value, exact for any x."""
+        nearer = np.searchsorted(self._own, distance)
+        return (1 + len(self._own) - nearer) / (1 + len(self._own))
+
+
+def novelty(x_obs: Float[np.ndarray, "F"], x: Float[np.ndarray, "N F"], seed: int = 0) -> Novelty:
+    """Compares the observation's distance to its fifth neighbour with those of simulations."""
+    around = Neighbourhood(x, seed)
+    distance = around.distance(x_obs[None])
+    return Novelty(float(distance[0]), float(around.chance(distance)[0]))

@@ -7,21 +7,22 @@ import copy
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from dacite import from_dict
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..device import resolve_device
 from ..progress import track
 from ..training.run import load_weights, read_config, save_tensors, write_json
-from .estimator import Condition, Estimator, EstimatorConfig
-from .evidence import Context, Evidence, Kind, gather
-from .fitting import FitConfig, Rows, fit_estimator, training_rows
+from .estimator import Condition, Estimator
+from .evidence import Block, Context, Evidence, Kind, gather
+from .fitting import FitConfig, PosteriorConfig, Rows, fit_estimator, training_rows
 from .peak import find_peak
 from .prior import Prior
 from .truncation import prior_from
@@ -29,16 +30,6 @@ from .truncation import prior_from
 CHUNK = 2048  # samples carried at a time; their activations stay in a CPU's cache
 SILENT = 1000  # observations that need no progress bar
 STARTS = 128  # samples among which a search for the peak begins
-
-
-@dataclass(frozen=True)
-class PosteriorConfig:
-    """What to fit and how."""
-
-    estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
-    fit: FitConfig = field(default_factory=FitConfig)
-    members: int = 1  # of the ensemble; their average is the more cautious, the less they agree
-    seed: int = 0
 
 
 class Intervals(NamedTuple):
@@ -50,7 +41,13 @@ class Intervals(NamedTuple):
 
 
 class Posterior:
-    """An ensemble of conditional flows; made by `fit` or `load`."""
+    """An ensemble of conditional flows; made by `fit` or `load`.
+
+    Named blocks of evidence come as one dict or as arguments: `sample(image=a, spectrum=b)`.
+
+    Attributes:
+        about: What else to save with it, as JSON.
+    """
 
     def __init__(
         self,
@@ -60,8 +57,9 @@ class Posterior:
         members: Sequence[Estimator],
         losses: Sequence[float],
         device: torch.device,
+        about: dict[str, Any] | None = None,
     ):
-        self.prior, self.kinds, self.config = prior, kinds, config
+        self.prior, self.kinds, self.config, self.about = prior, kinds, config, about or {}
         self.losses, self.device = list(losses), device
         self.members = [member.to(device).eval().requires_grad_(False) for member in members]
 
@@ -141,28 +139,28 @@ class Posterior:
         return cls(prior, rows.evidence.kinds, config, members, losses, place)
 
     def sample(
-        self, context: Context, n: int = 1000, *, seed: int = 0
+        self, context: Context = None, n: int = 1000, *, seed: int = 0, **blocks: Block
     ) -> Float[np.ndarray, "B {n} D"]:
         """Draws from the posterior of each observation; none lies outside the prior.
 
         Equal for an equal seed on any device, up to rounding. For many observations, `intervals`
         keeps only what it needs of each.
         """
-        evidence = gather(context, self.kinds)
+        evidence = self._gather(context, blocks)
         out = np.empty((len(evidence), n, len(self.prior.names)))
         for rows, theta in self._samples(evidence, n, seed):
             out[rows] = theta
         return out
 
     def log_prob(
-        self, theta: Float[np.ndarray, "B *S D"], context: Context
+        self, theta: Float[np.ndarray, "B *S D"], context: Context = None, **blocks: Block
     ) -> Float[np.ndarray, "B *S"]:
         """Log density in nats per unit of θ; −∞ outside the prior.
 
         Args:
             theta: One set of parameters for each observation, or several: (B, D) or (B, S, D).
         """
-        evidence = gather(context, self.kinds)
+        evidence = self._gather(context, blocks)
         values = torch.as_tensor(theta, dtype=torch.float64)
         names = self.prior.names
         if values.shape[-1] != len(names) or len(values) != len(evidence):
@@ -177,9 +175,11 @@ class Posterior:
                 out[rows, columns] = self._density(points[rows, columns], conditions)
         return out.reshape(values.shape[:-1]).numpy()
 
-    def map(self, context: Context, *, seed: int = 0) -> Float[np.ndarray, "B D"]:
+    def map(
+        self, context: Context = None, *, seed: int = 0, **blocks: Block
+    ) -> Float[np.ndarray, "B D"]:
         """The parameters of highest posterior density; depends on the units of θ, as any mode."""
-        evidence = gather(context, self.kinds)
+        evidence = self._gather(context, blocks)
         out = np.empty((len(evidence), len(self.prior.names)))
         rng = torch.Generator().manual_seed(seed)
         for rows, conditions in self._conditions(evidence, STARTS):
@@ -193,14 +193,19 @@ class Posterior:
         return out
 
     def intervals(
-        self, context: Context, levels: Sequence[float] = (0.68, 0.95), n: int = 1000, seed: int = 0
+        self,
+        context: Context = None,
+        levels: Sequence[float] = (0.68, 0.95),
+        n: int = 1000,
+        seed: int = 0,
+        **blocks: Block,
     ) -> Intervals:
         """Median and equal-tailed intervals of each parameter from n samples per observation."""
         if not all(0 < level < 1 for level in levels):
             raise ValueError(f"levels are {tuple(levels)}; expected shares between 0 and 1")
         tails = [(1 - level) / 2 for level in levels]
         quantiles = [0.5, *tails, *(1 - tail for tail in tails)]
-        evidence = gather(context, self.kinds)
+        evidence = self._gather(context, blocks)
         out = np.empty((len(quantiles), len(evidence), len(self.prior.names)))
         for rows, theta in self._samples(evidence, n, seed):
             out[:, rows] = np.quantile(theta, quantiles, axis=1)
@@ -210,18 +215,14 @@ class Posterior:
     def save(self, path: str | Path) -> None:
         """Writes a folder with `config.json` and `weights.safetensors`."""
         path = Path(path)
-        tensors = {
-            f"{k}.{name}": tensor
-            for k, member in enumerate(self.members)
-            for name, tensor in member.state_dict().items()
-        }
-        save_tensors(path / "weights.safetensors", tensors)
+        save_tensors(path / "weights.safetensors", nn.ModuleList(self.members).state_dict())
         described = {
             "posterior": self.prior.describe(),
             "names": list(self.prior.names),
             "evidence": {name: asdict(kind) for name, kind in self.kinds.items()},
             "config": asdict(self.config),
             "validation": self.losses,
+            "about": self.about,
         }
         write_json(path / "config.json", described)
 
@@ -236,15 +237,19 @@ class Posterior:
         if "posterior" not in saved:
             raise ValueError(f"{path} holds no posterior; expected a folder that `save` wrote")
         kinds = {name: Kind(**kind) for name, kind in saved["evidence"].items()}
-        config = _config_from(saved["config"])
-        members = []
-        for k in range(config.members):
-            member = Estimator(len(saved["names"]), kinds, config.estimator)
-            mine = [name for name in weights if name.startswith(f"{k}.")]
-            member.load_state_dict({name.removeprefix(f"{k}."): weights[name] for name in mine})
-            members.append(member)
-        prior = prior_from(saved["posterior"])
-        return cls(prior, kinds, config, members, saved["validation"], resolve_device(device))
+        config = from_dict(PosteriorConfig, saved["config"])
+        dim, sizes = len(saved["names"]), config.estimator
+        members: Any = nn.ModuleList(Estimator(dim, kinds, sizes) for _ in range(config.members))
+        members.load_state_dict(weights)
+        prior, losses = prior_from(saved["posterior"]), saved["validation"]
+        return cls(
+            prior, kinds, config, list(members), losses, resolve_device(device), saved["about"]
+        )
+
+    def _gather(self, context: Context, blocks: dict[str, Block]) -> Evidence:
+        if context is not None and blocks:
+            raise ValueError(f"give the evidence as one context or as {list(blocks)}, not both")
+        return gather(blocks if context is None else context, self.kinds)
 
     def _samples(self, evidence: Evidence, n: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
         """Samples (b, n, D) of a few observations at a time."""
@@ -293,8 +298,3 @@ class Posterior:
 
 def _slices(n: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
-
-
-def _config_from(saved: dict[str, Any]) -> PosteriorConfig:
-    parts = {"estimator": EstimatorConfig(**saved["estimator"]), "fit": FitConfig(**saved["fit"])}
-    return PosteriorConfig(**{**saved, **parts})

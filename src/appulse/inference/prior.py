@@ -8,7 +8,7 @@ Shapes: B batch, D parameters.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -129,6 +129,42 @@ class LogNormal(Marginal):
         return torch.finfo(torch.float64).tiny, math.inf
 
 
+@dataclass(frozen=True)
+class Positive(Marginal):
+    """A Gaussian bent at 0 so that it stays above: θ = bend · softplus((mean + sd u) / bend).
+
+    Beyond a few bends θ is linear in u, so that errors stay as they are in θ; nearer they shrink.
+    """
+
+    mean: float
+    sd: float
+    bend: float
+
+    def __post_init__(self) -> None:
+        if not (self.sd > 0 and self.bend > 0):
+            raise ValueError(f"sd is {self.sd} and bend {self.bend}; expected positive numbers")
+
+    def theta(self, u: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+        """Bend · log(1 + exp((mean + sd u) / bend)), never 0."""
+        bent = torch.logaddexp((self.mean + self.sd * u) / self.bend, torch.zeros_like(u))
+        return (self.bend * bent).clamp(min=torch.finfo(u.dtype).tiny)
+
+    def normal(self, theta: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+        """(bend · log(exp(θ / bend) − 1) − mean) / sd."""
+        ratio = theta.clamp(min=torch.finfo(theta.dtype).tiny) / self.bend
+        return (self.bend * (ratio + (-torch.expm1(-ratio)).log()) - self.mean) / self.sd
+
+    def log_slope(self, u: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+        """Log sd, and of the logistic function."""
+        ratio = (self.mean + self.sd * u) / self.bend
+        return math.log(self.sd) + torch.nn.functional.logsigmoid(ratio)
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """What float64 can tell from 0."""
+        return torch.finfo(torch.float64).tiny, math.inf
+
+
 class Prior(ABC):
     """A joint prior of named parameters: θ = f(u) for u ~ N(0, I). All tensors are float64."""
 
@@ -236,59 +272,6 @@ class IndependentPrior(Prior):
     def _each(self, method: str, values: Tensor) -> Tensor:
         columns = zip(self.marginals.values(), values.unbind(-1), strict=True)
         return torch.stack([getattr(marginal, method)(column) for marginal, column in columns], -1)
-
-
-class CorrelatedPrior(Prior):
-    """A joint Gaussian of free parameters."""
-
-    def __init__(
-        self,
-        mean: Sequence[float],
-        covariance: Sequence[Sequence[float]],
-        names: Sequence[str] | None = None,
-    ):
-        """Takes mean (D,) and covariance (D, D); names default to theta0, theta1, …
-
-        Raises:
-            ValueError: If the covariance is not that of D parameters.
-        """
-        self.mean = torch.as_tensor(mean, dtype=torch.float64)
-        self.covariance = torch.as_tensor(covariance, dtype=torch.float64)
-        dim = len(self.mean)
-        self.names = tuple(names or (f"theta{i}" for i in range(dim)))
-        root, failed = torch.linalg.cholesky_ex(self.covariance)
-        if self.covariance.shape != (dim, dim) or len(self.names) != dim or failed:
-            raise ValueError(
-                f"mean has {dim} entries, the covariance shape {tuple(self.covariance.shape)} and "
-                f"there are {len(self.names)} names; expected a positive definite matrix that fits"
-            )
-        self.root = root
-
-    def theta(self, u: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
-        """Mean + root u."""
-        return self.mean.to(u.device) + u @ self.root.to(u.device).T
-
-    def normal(self, theta: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
-        """root⁻¹ (θ − mean)."""
-        away = (theta - self.mean.to(theta.device))[..., None]
-        return torch.linalg.solve_triangular(self.root.to(theta.device), away, upper=False)[..., 0]
-
-    def log_slope(self, u: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
-        """Log det root."""
-        return self.root.diagonal().log().sum().to(u.device).expand(u.shape[:-1])
-
-    def outside(self, theta: Float[Tensor, "*B D"]) -> Bool[Tensor, "*B D"]:
-        """Only NaN and infinity."""
-        return ~theta.isfinite()
-
-    def support(self, parameter: int) -> tuple[float, float]:
-        """Everything."""
-        return -math.inf, math.inf
-
-    def describe(self) -> dict[str, Any]:
-        """Names, mean and covariance."""
-        names = list(self.names)
-        return {"names": names, "mean": self.mean.tolist(), "covariance": self.covariance.tolist()}
 
 
 def _log_normal(u: Tensor) -> Tensor:

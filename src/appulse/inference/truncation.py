@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .prior import TINY, CorrelatedPrior, IndependentPrior, LogNormal, Normal, Prior, Uniform
+from .correlated import CorrelatedPrior
+from .prior import TINY, IndependentPrior, LogNormal, Normal, Positive, Prior, Uniform
 
 
 class TruncatedPrior(Prior):
@@ -69,7 +70,7 @@ def prior_from(description: dict[str, Any]) -> Prior:
         return TruncatedPrior(prior_from(description["truncated"]), low, high)
     if "covariance" in description:
         return CorrelatedPrior(description["mean"], description["covariance"], description["names"])
-    kinds = {kind.__name__: kind for kind in (Uniform, Normal, LogNormal)}
+    kinds = {kind.__name__: kind for kind in (Uniform, Normal, LogNormal, Positive)}
     marginals = {}
     for name, numbers in description.items():
         kind = kinds.get(numbers.get("kind"))

@@ -52,6 +52,11 @@ class Embeddings:
     def __len__(self) -> int:
         return len(self.vectors)
 
+    def __getitem__(self, rows: Any) -> "Embeddings":
+        """The rows named by a slice or an array."""
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return replace(self, ids=self.ids[rows], vectors=self.vectors[rows], columns=columns)
+
     def to_table(self) -> pa.Table:
         """One row per object: id, modality, embedding, columns; the hash is in the metadata."""
         flat = pa.array(np.ascontiguousarray(self.vectors, dtype=np.float32).ravel())

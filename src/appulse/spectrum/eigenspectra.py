@@ -9,15 +9,18 @@ Shapes: B spectra, L bins of the observed window, M bins at rest, K components.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..survey.spectra import Spectra
 from ..survey.store import SurveyStore
-from .redshift import ShiftDictionary, rebin
+from ..training.run import save_tensors
+from .redshift import DICTIONARY, DictionaryConfig, ShiftDictionary, learn_dictionary, rebin
 
 EIGENSPECTRA = "eigenspectra.safetensors"  # their place in a run folder
 ENOUGH = 6000  # spectra to learn from
@@ -132,3 +135,21 @@ def learn_eigenspectra(
     start = torch.from_numpy(-shift / dictionary.config.bin)
     made = Eigenspectra(config, dictionary.config.length)
     return made.fit(*rebin(spectra, dictionary.config), start)
+
+
+def learn_measures(
+    store: SurveyStore,
+    dictionary: DictionaryConfig | None,
+    eigenspectra: EigenspectraConfig | None,
+    run: Path,
+) -> None:
+    """Learns what is asked for and the run folder lacks of shift dictionary and eigenspectra."""
+    if dictionary is None:
+        return
+    made = ShiftDictionary(dictionary)
+    if not (run / DICTIONARY).exists():
+        save_tensors(run / DICTIONARY, learn_dictionary(store, dictionary).state_dict())
+    made.load_state_dict(load_file(run / DICTIONARY))
+    if eigenspectra is not None and not (run / EIGENSPECTRA).exists():
+        learned = learn_eigenspectra(store, eigenspectra, made)
+        save_tensors(run / EIGENSPECTRA, learned.state_dict())

@@ -19,7 +19,7 @@ def write_table(table: pa.Table, path: Path) -> None:
     Raises:
         ValueError: If the suffix is neither .parquet nor .fits.
     """
-    _require_known(path)
+    require_known(path)
     with atomic_path(path) as temporary:
         if path.suffix == ".parquet":
             pq.write_table(table, temporary)
@@ -31,7 +31,7 @@ def write_table(table: pa.Table, path: Path) -> None:
 
 def read_table(path: Path) -> pa.Table:
     """Reads what `write_table` wrote, and tables like it."""
-    _require_known(path)
+    require_known(path)
     if path.suffix == ".parquet":
         return pq.read_table(path)
     from astropy.table import Table
@@ -39,7 +39,8 @@ def read_table(path: Path) -> pa.Table:
     return _from_astropy(Table.read(path, format="fits", hdu=1))
 
 
-def _require_known(path: Path) -> None:
+def require_known(path: Path) -> None:
+    """Raises ValueError if `write_table` could not write there, before hours of work."""
     if path.suffix not in (".parquet", ".fits"):
         raise ValueError(f"{path} ends in {path.suffix!r}; expected .parquet or .fits")
 

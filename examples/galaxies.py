@@ -1,0 +1,33 @@
+"""What the image of a galaxy says of its redshift, mass and age, and what its spectrum adds.
+
+    python examples/galaxies.py [demo]
+
+Uses the model and the posterior that `make demo` learned, on galaxies that it never saw.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import appulse
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
+    model = appulse.load(folder / "align")
+    posterior = appulse.Posterior.load(folder / "posterior")
+    galaxies = appulse.simulate(n=3, seed=1)
+    image = model.embed_images(galaxies.images)
+    spectrum = model.embed_spectra(galaxies.spectra)
+    z = model.redshift(galaxies.spectra)[:, None]  # the shift dictionary's: it may be wrong
+    samples = {
+        "image": posterior.sample(image=image, n=1000),
+        "both": posterior.sample(image=image, spectrum=spectrum, redshift=z, n=1000),
+    }
+    for k, name in enumerate(posterior.prior.names):
+        for row, truth in enumerate(galaxies.columns[posterior.about["targets"][name]]):
+            said = [f"{name} of galaxy {row}: catalogue {truth:.4g}"]
+            for evidence, drawn in samples.items():
+                low, middle, high = np.percentile(drawn[row, :, k], [16, 50, 84])
+                said.append(f"{evidence} {middle:.4g} ({low:.4g} … {high:.4g})")
+            print("; ".join(said))
