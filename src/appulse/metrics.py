@@ -4,11 +4,11 @@ Predictions come first, the truth second. Redshift errors are Δz / (1 + z_true)
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
-
 
 FEWEST = 20  # rows of a bin that gets a score
 
@@ -207,7 +207,7 @@ def binned(
 ) -> list[Bin]:
     """`bootstrap` in bins of redshift or magnitude; bins of fewer than 20 rows are left out."""
     bins = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         inside = (coordinate >= low) & (coordinate < high)
         if inside.sum() >= FEWEST:
             picked = (array[inside] for array in arrays)

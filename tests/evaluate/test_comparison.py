@@ -16,7 +16,7 @@ from appulse.evaluate.comparison import (
 from appulse.evaluate.protocol import CLASS_SCORES, REDSHIFT_SCORES, score_predictions
 from appulse.search.embeddings import Embeddings
 from appulse.survey.survey import PROPERTIES
-from appulse.tasks.probes import Scale
+from appulse.tasks.targets import Scale
 
 OURS = {
     ("appulse, k-NN", "image"),

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 from .markup import tag
 from .results import Result
 
-LOWER_IS_BETTER = {"NMAD", "outliers > .05", "outliers > .15", "median rank"}
+LOWER_IS_BETTER = {"NMAD", "outliers > .01", "outliers > .05", "outliers > .15", "median rank"}
 NAMES = {
     "redshift": "z",
     "log_mstar": "log M★",
