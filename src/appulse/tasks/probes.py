@@ -5,24 +5,17 @@ Fit on galaxies that no encoder saw, choose on validation galaxies, report on ot
 Shapes: B galaxies (V for validation), D features, P targets, N neighbours.
 """
 
-import copy
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
+from .network import learn, mlp
 from .targets import Scale, TargetCode, Targets, ValTargets
 
 NEIGHBOURS = (4, 8, 16, 32, 64)  # numbers of neighbours to choose from
 WIDTH = 128
-LEARNING_RATE = 2e-3
-WEIGHT_DECAY = 1e-2
-BATCH = 256
-EPOCHS = 100  # at most
-PATIENCE = 10  # epochs without a better validation loss
 
 Features = Float[np.ndarray, "B D"]
 ValFeatures = Float[np.ndarray, "V D"]
@@ -98,8 +91,8 @@ class MLPProbe:
         code, scale = TargetCode.of(y), Scale.of(x)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            net = _mlp(x.shape[1], code.outputs)
-            _train(
+            net = mlp([x.shape[1], WIDTH, WIDTH, code.outputs])
+            learn(
                 net,
                 (_tensor(scale.apply(x)), _tensor(code.encode(y))),
                 (_tensor(scale.apply(x_val)), _tensor(code.encode(y_val))),
@@ -124,39 +117,3 @@ def _require_finite(x: Features) -> None:
 
 def _tensor(x: Float[np.ndarray, "B D"]) -> Float[Tensor, "B D"]:
     return torch.from_numpy(x.astype(np.float32))
-
-
-def _mlp(inputs: int, outputs: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(inputs, WIDTH),
-        nn.GELU(),
-        nn.Linear(WIDTH, WIDTH),
-        nn.GELU(),
-        nn.Linear(WIDTH, outputs),
-    )
-
-
-def _train(
-    net: nn.Module,
-    train: tuple[Tensor, Tensor],
-    validation: tuple[Tensor, Tensor],
-    loss: Callable[[Tensor, Tensor], Tensor],
-) -> None:
-    """AdamW; ends with the weights of the epoch of least validation loss."""
-    optimizer = torch.optim.AdamW(
-        net.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
-    )
-    best, best_loss, waited = copy.deepcopy(net.state_dict()), float("inf"), 0
-    for _ in range(EPOCHS):
-        for rows in torch.randperm(len(train[0])).split(BATCH):
-            optimizer.zero_grad()
-            loss(net(train[0][rows]), train[1][rows]).backward()
-            optimizer.step()
-        with torch.no_grad():
-            now = loss(net(validation[0]), validation[1]).item()
-        waited += 1
-        if now < best_loss:
-            best, best_loss, waited = copy.deepcopy(net.state_dict()), now, 0
-        if waited == PATIENCE:
-            break
-    net.load_state_dict(best)
