@@ -20,7 +20,7 @@ from appulse.training.loop import TrainingConfig
 from appulse.training.run import read_metrics
 
 TRAINING = TrainingConfig(
-    steps=60, batch_size=32, learning_rate=5e-3, warmup=5, validate_every=10, patience=4
+    steps=150, batch_size=32, learning_rate=1e-2, warmup=10, validate_every=10, patience=8
 )
 RESNET = ResNetConfig(width=8, blocks=(1, 1))
 CONV_ATT = ConvAttConfig(channels=(8, 8, 16), kernels=(5, 5, 5), hidden=(16,))
