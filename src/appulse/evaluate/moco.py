@@ -21,6 +21,7 @@ from ..device import resolve_device
 from ..image.augment import NOISE, SEEING, Lognormal
 from ..survey.batches import BatchOrder
 from ..survey.synthetic.milkyway import BAND_EXTINCTION
+from ..tasks.network import mlp
 from ..training.loop import TrainingConfig, train
 from ..training.run import RunFolder
 from .resnet import ResNet, ResNetConfig
@@ -55,8 +56,8 @@ class Moco(nn.Module):
         super().__init__()
         self.config = config
         self.network = ResNet(config.network, config.embedding)
-        before = self.network.fc.in_features
-        self.network.fc = nn.Sequential(nn.Linear(before, before), nn.ReLU(), self.network.fc)
+        before = config.network.features
+        self.network.fc = mlp([before, before, config.embedding], nn.ReLU)
         self.slow = deepcopy(self.network).requires_grad_(False)
         queue = F.normalize(torch.randn(config.queue, config.embedding), dim=1)
         self.register_buffer("queue", queue)

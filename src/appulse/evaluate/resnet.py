@@ -17,6 +17,11 @@ class ResNetConfig:
     width: int = 64  # channels of the first stage
     blocks: tuple[int, ...] = (2, 2, 2, 2)  # in each stage
 
+    @property
+    def features(self) -> int:
+        """Channels of the last stage."""
+        return self.width * 2 ** (len(self.blocks) - 1)
+
 
 class ResNet(nn.Module):
     """ResNet of basic blocks, with torchvision's names of parameters.
@@ -37,7 +42,7 @@ class ResNet(nn.Module):
             layer += [BasicBlock(after, after) for _ in range(blocks - 1)]
             self.add_module(f"layer{stage + 1}", nn.Sequential(*layer))
             before = after
-        self.fc = nn.Linear(before, outputs)
+        self.fc: nn.Module = nn.Linear(config.features, outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
