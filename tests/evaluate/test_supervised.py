@@ -42,8 +42,11 @@ def lines(n, seed):
     place, level = rng.uniform(40, 260, n), rng.uniform(0, 1, n)
     line = np.exp(-((np.arange(300) - place[:, None]) ** 2) / 18)
     flux = 10 ** level[:, None] * (1 + 3 * line + 0.2 * rng.normal(size=(n, 300)))
-    pixels = np.stack([flux, np.full_like(flux, 25.0)], axis=1).astype(np.float16)
-    return pixels, np.stack([place, level], axis=1), np.where(place > 150, "red", "blue")
+    return (
+        flux.astype(np.float16),
+        np.stack([place, level], axis=1),
+        np.where(place > 150, "red", "blue"),
+    )
 
 
 @pytest.mark.parametrize(("made", "network"), [(blobs, RESNET), (lines, CONV_ATT)])
@@ -95,9 +98,9 @@ def test_a_spectrum_keeps_its_brightness_beside_its_shape():
     net = SpectrumNetwork(CONV_ATT, 1).eval()
     seen = []
     net.conv_att.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
-    flux, ivar = 3 + torch.rand(2, 300), torch.rand(2, 300)
-    for factor in (1, 10):  # brighter, and as well known relative to its flux
-        net(torch.stack([factor * flux, ivar / factor**2], dim=1))
+    flux = 3 + torch.rand(2, 300)
+    for factor in (1, 10):
+        net(factor * flux)
     (planes, dim), (same, bright) = seen
     torch.testing.assert_close(planes, same)
     torch.testing.assert_close(bright - dim, torch.full((2, 1), np.log(10), dtype=torch.float32))

@@ -17,7 +17,6 @@ from ..device import autocast, resolve_device
 from ..progress import track
 from ..survey.batches import BatchOrder
 from ..survey.resample import fit
-from ..survey.spectra import Spectra
 from ..survey.store import SurveyStore
 from ..survey.survey import label_columns
 from ..tasks.targets import TargetCode, Targets, ValTargets
@@ -31,7 +30,7 @@ IMAGE_SOFTENING = 0.01  # nanomaggies per pixel, near the sky noise
 FAINTEST = 0.05  # 1e-17 erg/s/cm²/Å; what is fainter is not blown up
 AT_ONCE = 256  # galaxies in memory while reading and predicting
 
-Pixels = Shaped[np.ndarray, "B *_"]  # nanomaggies (3, y, x), or flux and ivar (2, L)
+Pixels = Shaped[np.ndarray, "B *_"]  # nanomaggies (3, y, x), or 1e-17 erg/s/cm²/Å (L,)
 ValPixels = Shaped[np.ndarray, "V *_"]
 
 
@@ -60,20 +59,21 @@ class ImageNetwork(nn.Module):
 
 
 class SpectrumNetwork(nn.Module):
-    """Conv+Att on flux relative to its mean, with how well it is known and where it is."""
+    """Conv+Att on flux relative to its mean and on where each pixel is; the mean comes beside.
+
+    AstroCLIP's has flux alone, which its first layer normalises: brightness is lost on it.
+    """
 
     def __init__(self, config: ConvAttConfig, outputs: int):
         super().__init__()
-        self.conv_att = ConvAtt(config, outputs, planes=3, extra=1)
+        self.conv_att = ConvAtt(config, outputs, planes=2, extra=1)
 
-    def forward(self, pixels: Float[Tensor, "B 2 L"]) -> Float[Tensor, "B P"]:
-        """Outputs from flux and inverse variance on a grid that all share."""
-        flux, ivar = pixels.unbind(1)
+    def forward(self, flux: Float[Tensor, "B L"]) -> Float[Tensor, "B P"]:
+        """Outputs from spectra on a grid that all share, in 1e-17 erg/s/cm²/Å."""
         mean = flux.mean(dim=1, keepdim=True).clamp(min=FAINTEST)
-        signal = ivar * mean**2
         place = torch.linspace(-1, 1, flux.shape[1], device=flux.device).expand_as(flux)
-        planes = [(flux / mean - 1).clamp(-5, 20), signal / (1 + signal), place]
-        return self.conv_att(torch.stack(planes, dim=1), mean.log())
+        planes = torch.stack([(flux / mean - 1).clamp(-5, 20), place], dim=1)
+        return self.conv_att(planes, mean.log())
 
 
 class Supervised:
@@ -170,19 +170,14 @@ def train_supervised(
 def read_pixels(
     store: SurveyStore, rows: Int[np.ndarray, "N"], config: SupervisedConfig
 ) -> Shaped[np.ndarray, "N *_"]:
-    """What the network reads, in half precision: cutouts' centres, or flux and its ivar."""
+    """What the network reads, in half precision: cutouts' centres, or spectra."""
     image = isinstance(config.network, ResNetConfig)
     field = "images" if image else "spectra"
     some = np.array_split(rows, -(-len(rows) // AT_ONCE))
     batches = (store.take(r, [field])[field] for r in track(some, f"read {field}", len(rows)))
     if image:
         return np.concatenate([fit(b, config.size).filled().astype(np.float16) for b in batches])
-    return np.concatenate([_flux_and_ivar(b) for b in batches])
-
-
-def _flux_and_ivar(spectra: Spectra) -> Shaped[np.ndarray, "B 2 L"]:
-    ivar = np.minimum(spectra.ivar, np.finfo(np.float16).max)
-    return np.stack([spectra.filled(), ivar], axis=1).astype(np.float16)
+    return np.concatenate([b.filled().astype(np.float16) for b in batches])
 
 
 def _network(config: ResNetConfig | ConvAttConfig, outputs: int) -> nn.Module:
