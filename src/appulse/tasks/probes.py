@@ -80,7 +80,7 @@ class MLPProbe:
     """
 
     def __init__(self, net: nn.Module, scale: Scale, code: TargetCode):
-        self._net, self._scale, self._code = net, scale, code
+        self.net, self.scale, self.code = net, scale, code
 
     @classmethod
     def fit(
@@ -103,7 +103,7 @@ class MLPProbe:
     @torch.inference_mode()
     def predict(self, x: Features) -> Targets:
         """Numbers, shape (B, P), or class names, shape (B,)."""
-        return self._code.decode(self._net(_tensor(self._scale.apply(x))).numpy())
+        return self.code.decode(self.net(_tensor(self.scale.apply(x))).numpy())
 
 
 def _require_finite(x: Features) -> None:
