@@ -46,7 +46,7 @@ def test_every_public_name_is_there():
     "command",
     [
         *("demo", "simulate", "fetch", "pair", "label", "align", "embed", "index", "search"),
-        *("evaluate", "pretrain"),
+        *("evaluate", "pretrain", "finetune", "predict", "anomaly"),
     ],
 )
 def test_every_command_explains_itself(capsys, command):

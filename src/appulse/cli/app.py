@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from .labels import anomaly, finetune, predict
 from .observations import fetch, label, pair
 from .options import Device, RecipeName
 from .queries import convert, embed, index, search
@@ -23,7 +24,10 @@ pretrain = App(
 )
 app.command(pretrain)
 
-for command in (fetch, pair, label, convert, embed, index, search):
+for command in (
+    *(fetch, pair, label, convert, embed, index, search),
+    *(finetune, predict, anomaly),
+):
     app.command(command)
 
 

@@ -132,23 +132,32 @@ def view(flux: Float[Tensor, "B 3 y x"], config: MocoConfig) -> Float[Tensor, "B
     reddening = config.reddening * torch.randn(n, 1, device=flux.device).exp()
     extinction = torch.tensor(BAND_EXTINCTION, dtype=flux.dtype, device=flux.device)
     flux = flux * (10 ** (-0.4 * reddening * extinction))[..., None, None]
-    flux = blurred(_moved(flux, config), _added(SEEING, n).to(flux.device))
+    side, zoom = flux.shape[-1], 1 + config.zoom * (2 * torch.rand(n) - 1)
+    flux = moved(flux, config.size, config.size / side * zoom, 2 * config.jitter / side)
+    flux = blurred(flux, _added(SEEING, n).to(flux.device))
     return flux + _added(NOISE, n).to(flux.device)[..., None, None] * torch.randn_like(flux)
 
 
-def _moved(flux: Float[Tensor, "B 3 y x"], config: MocoConfig) -> Float[Tensor, "B 3 v u"]:
-    """Turned, flipped, zoomed and shifted at random, from around the centre."""
-    n, side = len(flux), flux.shape[-1]
-    angle, (zoom, shift_x, shift_y) = 2 * torch.pi * torch.rand(n), 2 * torch.rand(3, n) - 1
-    part = config.size / side * (1 + config.zoom * zoom)  # of the cutout's side, that is seen
+def moved(
+    flux: Float[Tensor, "B 3 y x"], size: int, part: Float[Tensor, "B"], shift: float
+) -> Float[Tensor, "B 3 v u"]:
+    """Images turned by any angle, flipped and shifted at random, resampled to `size` pixels.
+
+    Args:
+        flux: Square images.
+        size: Pixels of a view.
+        part: Of the image's side, that a view shows.
+        shift: Largest move of the centre along either axis, as a part of half the side.
+    """
+    n = len(flux)
+    angle, (right, up) = 2 * torch.pi * torch.rand(n), shift * (2 * torch.rand(2, n) - 1)
     flip = torch.where(torch.rand(n) < 0.5, -1.0, 1.0)
-    shift = 2 * config.jitter / side
     rows = [
-        torch.stack([part * angle.cos() * flip, -part * angle.sin(), shift * shift_x], dim=1),
-        torch.stack([part * angle.sin() * flip, part * angle.cos(), shift * shift_y], dim=1),
+        torch.stack([part * angle.cos() * flip, -part * angle.sin(), right], dim=1),
+        torch.stack([part * angle.sin() * flip, part * angle.cos(), up], dim=1),
     ]
-    size = [n, flux.shape[1], config.size, config.size]
-    grid = F.affine_grid(torch.stack(rows, dim=1), size, align_corners=False)
+    shape = [n, flux.shape[1], size, size]
+    grid = F.affine_grid(torch.stack(rows, dim=1), shape, align_corners=False)
     return F.grid_sample(flux, grid.to(flux.device), align_corners=False)
 
 

@@ -25,9 +25,9 @@ from ..progress import track
 from ..search.embeddings import Modality
 from ..survey.batches import BatchOrder
 from ..survey.images import Images
-from ..survey.spectra import Spectra
 from ..training.loop import TrainingConfig, train
 from ..training.run import RunFolder, digest, load_weights, read_config, save_tensors, write_json
+from .labelled import Galaxies
 from .network import mlp
 from .probes import WIDTH, MLPProbe
 from .targets import Scale, TargetCode, Targets
@@ -44,8 +44,6 @@ TRAINING = TrainingConfig(  # of the last blocks
     validate_every=15,
     patience=6,
 )
-
-Galaxies = Images | Spectra
 
 
 class Finetuned(nn.Module):
