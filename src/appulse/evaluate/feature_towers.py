@@ -1,7 +1,7 @@
 """Two MLPs on physical features in one space: what contrastive learning reaches without pixels.
 
-Images are told by aperture fluxes, spectra by band fluxes, and by what a shift dictionary says of
-them if one is at hand: the features that enter appulse's towers beside the patches.
+Images are told by aperture fluxes, spectra by band fluxes, or by all that one of appulse's towers
+reads beside the patches.
 
 Shapes: B galaxies, V for validation, F features of images, S of spectra, D embedding.
 """
@@ -19,11 +19,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..align.contrastive import contrastive_loss
+from ..align.towers import SpectrumTower
 from ..device import resolve_device
 from ..image import preprocess as image_preprocess
 from ..metrics import partner_ranks, recall_at_k
 from ..spectrum import preprocess as spectrum_preprocess
-from ..spectrum.redshift import ShiftDictionary
 from ..survey.batches import BatchOrder
 from ..survey.photometry import aperture_fluxes
 from ..survey.survey import Survey
@@ -154,14 +154,15 @@ def fit_feature_towers(
     ).eval()
 
 
-def measure_features(survey: Survey, dictionary: ShiftDictionary | None = None) -> Features:
-    """Aperture fluxes of the images; band fluxes of the spectra, with shift and gains beside."""
+def measure_features(survey: Survey, tower: SpectrumTower | None = None) -> Features:
+    """Aperture fluxes of the images; of the spectra band fluxes, or all that a tower reads."""
     image = np.arcsinh(aperture_fluxes(survey.images) / image_preprocess.SOFTENING)
-    spectrum = [spectrum_preprocess.band_features(survey.spectra)]
-    if dictionary is not None:
-        shift, gains = dictionary.measure(survey.spectra)
-        spectrum += [shift[:, None], gains]
-    return Features(image.reshape(len(image), -1), np.concatenate(spectrum, axis=1))
+    spectrum = (
+        spectrum_preprocess.band_features(survey.spectra)
+        if tower is None
+        else tower.prepare(survey.spectra).features.numpy()
+    )
+    return Features(image.reshape(len(image), -1), spectrum)
 
 
 def _tensor(x: Float[np.ndarray, "*B F"]) -> Float[Tensor, "*B F"]:
