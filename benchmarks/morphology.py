@@ -175,7 +175,7 @@ def learned_on_simulations(survey: Path, out: Path) -> tuple[ResNet, float]:
         pictures = alike(torch.from_numpy(to_rgb(flux.numpy())))
         return Examples(pictures, part[rows], torch.from_numpy(y[rows]))
 
-    config = TrainingConfig(steps=6 * seen.sum() // 64, warmup=180, **SIMULATIONS)  # type: ignore[arg-type]
+    config = TrainingConfig(steps=6 * int(seen.sum()) // 64, warmup=180, **SIMULATIONS)  # type: ignore[arg-type]
     net = trained(None, take, np.flatnonzero(seen), len(names), config, out)
     torch.manual_seed(0)
     with torch.no_grad():

@@ -24,12 +24,12 @@ def galaxies_of(some):
 @pytest.mark.parametrize("blocks", [0, 1])
 def test_what_is_loaded_predicts_the_same(model, galaxies_of, some, tmp_path, modality, blocks):
     y = np.stack([some.columns["redshift_true"], some.columns["log_mstar_true"]], axis=1)
-    y[::5, 1] = np.nan
+    y[::2, 1] = np.nan
     galaxies, before = galaxies_of[modality], model.hash()
     options = {"blocks": blocks, "training": SHORT, "device": "cpu"}
     tuned, scores = finetune(model, galaxies, y, ["z", "mass"], tmp_path, **options)
     assert model.hash() == before
-    assert set(scores) == {"z, R²", "mass, R²"}
+    assert set(scores) == {"z, R²"}  # of the mass too few are known among those held out
     again = Finetuned.load(tmp_path)
     assert (again.names, again.modality) == (("z", "mass"), modality)
     expected = tuned.predict(galaxies[:7], device="cpu")
@@ -90,7 +90,7 @@ def test_classes_are_learned_too(model, some, tmp_path):
 
 def test_too_little_or_too_much_is_refused(model, some, run, tmp_path):
     y = some.columns["redshift_true"][:, None]
-    with pytest.raises(ValueError, match="there are 20 labelled galaxies; expected 30 or more"):
+    with pytest.raises(ValueError, match="there are 20 labelled galaxies; expected 60 or more"):
         finetune(model, some.images[:20], y[:20], ["z"], tmp_path)
     with pytest.raises(ValueError, match="7 blocks are to learn; the tower has 1"):
         finetune(model, some.images, y, ["z"], tmp_path, blocks=7)

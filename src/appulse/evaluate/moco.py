@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..device import resolve_device
 from ..image.augment import NOISE, SEEING, Lognormal
+from ..image.vit import SOFTENING, arcsinh
 from ..survey.batches import BatchOrder
 from ..survey.synthetic.milkyway import BAND_EXTINCTION
 from ..tasks.network import mlp
@@ -26,7 +27,7 @@ from ..training.loop import TrainingConfig, train
 from ..training.run import RunFolder
 from .resnet import ResNet, ResNetConfig
 
-SOFTENING = 0.01  # nanomaggies per pixel, near the sky noise
+AT_ONCE = 256  # galaxies that are embedded together
 
 
 @dataclass(frozen=True)
@@ -72,33 +73,28 @@ class Moco(nn.Module):
         own = (query * key).sum(dim=1, keepdim=True)
         logits = torch.cat([own, query @ self.queue.T], dim=1) / self.config.temperature
         self.fresh = key
-        return F.cross_entropy(
-            logits, torch.zeros(len(logits), dtype=torch.long, device=own.device)
-        )
+        return F.cross_entropy(logits, self.place.new_zeros(len(logits)))  # their own come first
 
     @torch.no_grad()
     def follow(self) -> None:
         """After a step: the slow copy follows, and new keys take the place of the oldest."""
         for slow, fast in zip(self.slow.parameters(), self.network.parameters(), strict=True):
             slow.lerp_(fast, 1 - self.config.momentum)
-        places = (self.place + torch.arange(len(self.fresh), device=self.place.device)) % len(
-            self.queue
+        fresh, places = len(self.fresh), len(self.queue)
+        self.queue[(self.place + torch.arange(fresh, device=self.place.device)) % places] = (
+            self.fresh
         )
-        self.queue[places] = self.fresh
-        self.place.add_(len(self.fresh)).remainder_(len(self.queue))
+        self.place.add_(fresh).remainder_(places)
 
     @torch.inference_mode()
     def embed(self, flux: Shaped[np.ndarray, "B 3 y x"]) -> Float[np.ndarray, "B D"]:
         """What the network sees before its head, of the cutouts' centres."""
         self.eval()
-        device = self.place.device
-        parts = [
-            self.network.features(
-                _seen(_centre(torch.from_numpy(f).to(device).float(), self.config.size))
-            )
-            for f in np.array_split(flux, -(-len(flux) // 256))
-        ]
-        return torch.cat(parts).float().cpu().numpy()
+        vectors = []
+        for part in np.array_split(flux, -(-len(flux) // AT_ONCE)):
+            whole = torch.from_numpy(part).to(self.place.device).float()
+            vectors.append(self.network.features(_seen(_centre(whole, self.config.size))))
+        return torch.cat(vectors).cpu().numpy()
 
 
 def train_moco(
@@ -187,4 +183,4 @@ def _centre(flux: Float[Tensor, "B 3 y x"], size: int) -> Float[Tensor, "B 3 v u
 
 
 def _seen(flux: Float[Tensor, "B 3 y x"]) -> Float[Tensor, "B 3 y x"]:
-    return torch.asinh(flux / SOFTENING).contiguous(memory_format=torch.channels_last)
+    return arcsinh(flux / SOFTENING).contiguous(memory_format=torch.channels_last)
