@@ -8,6 +8,8 @@ import sys
 import time
 from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -16,7 +18,9 @@ from appulse import pipeline, recipes
 from appulse.align.load import load
 from appulse.cli import main
 from appulse.evaluate.results import read_results
+from appulse.inference.fitting import FitConfig
 from appulse.search.embeddings import Embeddings
+from appulse.tasks import anomaly
 from appulse.training.run import load_weights, read_metrics
 
 
@@ -47,7 +51,7 @@ def test_every_public_name_is_there():
     "command",
     [
         *("demo", "simulate", "fetch", "pair", "label", "align", "embed", "index", "search"),
-        *("evaluate", "pretrain", "posterior", "infer"),
+        *("evaluate", "pretrain", "finetune", "predict", "anomaly", "posterior", "infer"),
     ],
 )
 def test_every_command_explains_itself(capsys, command):
@@ -189,6 +193,37 @@ def test_embed_a_survey(capsys, tmp_path, run):
     assert names == {path.name for path in run.embeddings.iterdir()}
     for path in run.embeddings.glob("*.parquet"):
         assert (tmp_path / "e" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_own_labels_and_odd_galaxies(capsys, tmp_path, run, store, files, monkeypatch):
+    rows = store.rows("head-train")[:60]
+    table = {name: store.take(rows, [name])[name] for name in ("targetid", "morphology_true")}
+    pq.write_table(pa.table(table), tmp_path / "labels.parquet")
+    tuned = tmp_path / "tuned"
+    learn = ("finetune", tmp_path / "labels.parquet", "--target", "morphology_true", "--json")
+    source = ("--model", run.align, "--survey", run.survey, "--out", tuned)
+    scores = json.loads(stdout_of(capsys, *learn, *source))
+    assert scores["galaxies"] == 60
+    assert set(scores["accuracy"]) == {"value", "low", "high"}
+    out = tmp_path / "said.parquet"
+    said = stdout_of(capsys, "predict", *files.cutouts, "--model", tuned, "--out", out)
+    assert said == f"10 rows in {out}\n"
+    kinds = pq.read_table(out)["morphology_true"].to_pylist()
+    assert set(kinds) <= set(table["morphology_true"])
+
+    monkeypatch.setattr(anomaly, "FIT", replace(anomaly.FIT, fit=FitConfig(steps=30)))
+    paths = [run.embeddings / f"{part}-spectrum.parquet" for part in ("test", "head-train")]
+    odd = ("anomaly", paths[0], "--reference", paths[1], "--out", tmp_path / "odd.fits", "--json")
+    first = json.loads(stdout_of(capsys, *odd))
+    assert len(first) == 10
+    products = [row["distance_chance"] * row["density_chance"] for row in first]
+    assert products == sorted(products)
+
+
+def test_finetune_takes_files_or_a_survey():
+    with pytest.raises(SystemExit) as ended:
+        main(["finetune", "t.parquet", "--target", "a", "--model", "m", "--out", "o"])
+    assert ended.value.code == "appulse: give --files or --survey; one of them"
 
 
 @pytest.mark.parametrize("files", [[], ["a.fits", "--survey", "s.lance"]])

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, r2_score
+from scipy.stats import norm
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, r2_score
 
 from appulse import metrics
 
@@ -52,6 +53,57 @@ def test_class_scores_are_sklearns(rng):
     assert metrics.accuracy(predicted, true) == pytest.approx(accuracy_score(true, predicted))
     expected = balanced_accuracy_score(true, predicted)
     assert metrics.balanced_accuracy(predicted, true) == pytest.approx(expected)
+    expected = f1_score(true, predicted, average="macro")
+    assert metrics.macro_f1(predicted, true) == pytest.approx(expected)
+
+
+def test_macro_f1_counts_classes_that_were_only_predicted():
+    predicted, true = np.array(["a", "b", "c"]), np.array(["a", "b", "b"])
+    assert metrics.macro_f1(predicted, true) == pytest.approx((1 + 2 / 3 + 0) / 3)
+
+
+def test_vote_fraction_error_by_hand():
+    votes = np.array([[0.5, 0.5], [1.0, 0.0]])
+    assert metrics.vote_fraction_error(votes, votes) == 0
+    assert metrics.vote_fraction_error(votes, np.full((2, 2), 0.4)) == pytest.approx(1.2 / 4)
+
+
+def test_cde_loss_of_a_gaussian_is_the_closed_form(rng):
+    grid, sigma, true = np.linspace(-6, 6, 2001), 0.5, rng.normal(0, 0.5, 30)
+    density = np.tile(norm.pdf(grid, 0, sigma), (30, 1))
+    expected = 1 / (2 * sigma * np.sqrt(np.pi)) - 2 * norm.pdf(true, 0, sigma)
+    np.testing.assert_allclose(metrics.cde_loss(density, grid, true), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("sigma", [0.6, 1.6])
+def test_cde_loss_is_least_for_the_true_density(rng, sigma):
+    grid, true = np.linspace(-9, 9, 1001), rng.normal(size=4000)
+    right, wrong = (
+        metrics.cde_loss(np.tile(norm.pdf(grid, 0, s), (4000, 1)), grid, true).mean()
+        for s in (1, sigma)
+    )
+    assert right < wrong
+
+
+def test_cde_loss_refuses_what_is_no_density():
+    grid = np.linspace(0, 1, 11)
+    with pytest.raises(ValueError, match=r"integrates to 0\.5 on the grid"):
+        metrics.cde_loss(np.full((1, 11), 0.5), grid, np.array([0.5]))
+    with pytest.raises(ValueError, match="the grid must rise"):
+        metrics.cde_loss(np.ones((1, 11)), grid[::-1], np.array([0.5]))
+
+
+def test_ranks_in_pools_are_what_drawing_pools_gives(rng):
+    similarity = rng.normal(size=200)  # of a query; its partner is the first
+    rank = int((similarity >= similarity[0]).sum())
+    drawn = [
+        1 + (similarity[1 + rng.permutation(199)[:49]] > similarity[0]).sum() for _ in range(4000)
+    ]
+    expected = metrics.ranks_in_pools(np.array([rank]), candidates=200, pool=50)[0]
+    assert expected == pytest.approx(np.mean(drawn), rel=0.02)
+    assert metrics.ranks_in_pools(np.array([1, 200]), 200, 50).tolist() == [1, 50]
+    with pytest.raises(ValueError, match="a pool of 201 of 200 candidates"):
+        metrics.ranks_in_pools(np.array([1]), 200, 201)
 
 
 def test_partner_ranks_are_positions_in_a_sorted_list(rng):
@@ -85,14 +137,30 @@ def test_bootstrap_interval_of_a_mean_is_the_textbooks(rng):
     assert (high + low) / 2 == pytest.approx(sample.mean(), abs=0.1 * half_width)
 
 
-def test_bootstrap_keeps_rows_together(rng):
+def test_the_difference_of_methods_is_of_the_same_rows(rng):
     """Two methods with the same large errors: the paired difference is exactly known."""
     true = rng.normal(size=200)
-    a = true + rng.normal(size=200)
-    difference = metrics.bootstrap(
-        lambda a, b, t: float(np.mean(a - t) - np.mean(b - t)), a, a - 0.1, true, n=200
-    )
+    ours = true + rng.normal(size=200)
+
+    def mean_error(predicted, true):
+        return float(np.mean(predicted - true))
+
+    difference = metrics.difference(mean_error, ours, ours - 0.1, true, n=200)
     np.testing.assert_allclose(difference, 0.1)
+
+
+def test_binned_scores_are_those_of_the_rows_inside(rng):
+    z, error = rng.uniform(0, 1, 300), rng.normal(size=300)
+    z[:5] = 2.5  # too few for the last bin
+
+    def mean(x):
+        return float(x.mean())
+
+    first, second = metrics.binned(mean, z, [0.0, 0.3, 1.0, 3.0], error, n=50)
+    assert (first.low, first.high, second.high) == (0, 0.3, 1)
+    inside = error[(z >= 0.3) & (z < 1)]
+    assert second.rows == len(inside)
+    assert second.estimate == metrics.bootstrap(mean, inside, n=50)
 
 
 def test_bootstrap_depends_on_the_seed_alone(rng):

@@ -1,13 +1,18 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 
 from appulse import queries
 from appulse.align.load import load
+from appulse.inference.fitting import FitConfig
 from appulse.search.embeddings import Embeddings
 from appulse.search.index import Index
+from appulse.tasks import anomaly
+from appulse.tasks.finetune import Finetuned
 
 
 def test_files_are_embedded_like_arrays(run, files, tmp_path):
@@ -97,3 +102,48 @@ def test_models_do_not_mix_in_an_index(run, tmp_path):
     with pytest.raises(ValueError, match="expected one for all files"):
         queries.index([tmp_path / "other.parquet", path], tmp_path / "i.lance")
     assert Index.open(tmp_path / "i.lance").model_hash == load(run.align).hash()
+
+
+def test_own_labels_are_learned_and_predicted(run, store, files, tmp_path):
+    """A survey's galaxies teach; files are asked."""
+    rows = store.rows("head-train")[:80]
+    table = {name: store.take(rows, [name])[name] for name in ("targetid", "mag_r", "mag_g")}
+    pq.write_table(pa.table(table), tmp_path / "labels.parquet")
+    scores = queries.finetune(
+        tmp_path / "labels.parquet",
+        ["mag_r", "mag_g"],
+        run.align,
+        tmp_path / "tuned",
+        survey=run.survey,
+        device="cpu",
+    )
+    assert scores["galaxies"] == 80
+    assert {"mag_r, R²", "mag_g, R²"} < set(scores)
+    out = tmp_path / "said.parquet"
+    table = queries.predict(files.cutouts, tmp_path / "tuned", out, device="cpu")
+    assert table.equals(pq.read_table(out))
+    assert table.column_names == ["id", "mag_r", "mag_g"]
+    assert table["id"].to_pylist() == [path.stem for path in files.cutouts]
+    expected = Finetuned.load(tmp_path / "tuned").predict(files.galaxies.images[:10], device="cpu")
+    np.testing.assert_allclose(np.stack([table["mag_r"], table["mag_g"]], 1), expected, rtol=1e-4)
+
+
+def test_the_oddest_come_first(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(anomaly, "FIT", replace(anomaly.FIT, fit=FitConfig(steps=50)))
+    test, other = (
+        Embeddings.read(run.embeddings / f"{part}-image.parquet") for part in ("test", "head-train")
+    )
+    vectors = test.vectors.copy()
+    vectors[7] = -vectors.mean(0)
+    replace(test, vectors=vectors).write(tmp_path / "asked.parquet")
+    other.write(tmp_path / "others.parquet")
+    paths = tmp_path / "asked.parquet", tmp_path / "others.parquet"
+    first = queries.anomaly(*paths, tmp_path / "odd.parquet")
+    assert first[0]["id"] == test.ids[7]
+    table = pq.read_table(tmp_path / "odd.parquet")
+    assert sorted(table["id"].to_pylist()) == sorted(test.ids.tolist())
+    with pytest.raises(ValueError, match="galaxies are in both files"):
+        queries.anomaly(paths[0], paths[0], tmp_path / "odd.parquet")
+    replace(other, model_hash="other").write(paths[1])
+    with pytest.raises(ValueError, match=r"embeddings of other; expected the same"):
+        queries.anomaly(*paths, tmp_path / "odd.parquet")

@@ -3,11 +3,14 @@
 Predictions come first, the truth second. Redshift errors are Δz / (1 + z_true) everywhere.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
+
+FEWEST = 20  # rows of a bin that gets a score
 
 
 class Estimate(NamedTuple):
@@ -16,6 +19,15 @@ class Estimate(NamedTuple):
     value: float
     low: float
     high: float
+
+
+class Bin(NamedTuple):
+    """A statistic of the rows whose coordinate is in [low, high)."""
+
+    low: float
+    high: float
+    rows: int
+    estimate: Estimate
 
 
 def r2(predicted: Float[np.ndarray, "B"], true: Float[np.ndarray, "B"]) -> float:
@@ -59,6 +71,35 @@ def outlier_fraction(
     return 1 - fraction_within(z, z_true, limit)
 
 
+def cde_loss(
+    density: Float[np.ndarray, "B G"], grid: Float[np.ndarray, "G"], true: Float[np.ndarray, "B"]
+) -> Float[np.ndarray, "B"]:
+    """Loss of conditional densities, ∫ p² − 2 p(true) (Izbicki & Lee 2017); less is better.
+
+    The mean is, but for a constant, the integrated squared error of the density, so that the
+    true one has the least.
+
+    Args:
+        density: On the grid, as one over its unit; 0 beyond it.
+        grid: Rising values of the parameter.
+        true: The parameter of each row.
+
+    Raises:
+        ValueError: If the grid does not rise, or a density is not 1 in all within 2 %.
+    """
+    if not (np.diff(grid) > 0).all():
+        raise ValueError("the grid must rise from value to value; sort it with its densities")
+    total = np.trapezoid(density, grid, axis=1)
+    if not (np.abs(total - 1) < 0.02).all():
+        bad = total[np.abs(total - 1).argmax()]
+        raise ValueError(
+            f"a density integrates to {bad:.3g} on the grid; expected 1: normalise it, or take "
+            "a finer or wider grid"
+        )
+    at_truth = [np.interp(t, grid, p, 0, 0) for t, p in zip(true, density, strict=True)]
+    return np.trapezoid(density**2, grid, axis=1) - 2 * np.array(at_truth)
+
+
 def accuracy(predicted: Shaped[np.ndarray, "B"], true: Shaped[np.ndarray, "B"]) -> float:
     """Share of right classes."""
     return float(np.mean(predicted == true))
@@ -69,6 +110,23 @@ def balanced_accuracy(predicted: Shaped[np.ndarray, "B"], true: Shaped[np.ndarra
     classes, index = np.unique(true, return_inverse=True)
     found = np.bincount(index, weights=predicted == true, minlength=len(classes))
     return float(np.mean(found / np.bincount(index)))
+
+
+def macro_f1(predicted: Shaped[np.ndarray, "B"], true: Shaped[np.ndarray, "B"]) -> float:
+    """Mean of F1, the harmonic mean of precision and recall, over the classes of either."""
+    classes = np.union1d(predicted, true)
+    said, is_so = predicted[:, None] == classes, true[:, None] == classes
+    return float(np.mean(2 * (said & is_so).sum(0) / (said.sum(0) + is_so.sum(0))))
+
+
+def vote_fraction_error(
+    predicted: Float[np.ndarray, "B C"], votes: Float[np.ndarray, "B C"]
+) -> float:
+    """Mean absolute error of the fraction of volunteers that gave each of C answers.
+
+    What Walmsley et al. (2022) report for Galaxy Zoo DECaLS.
+    """
+    return float(np.mean(np.abs(predicted - votes)))
 
 
 def partner_ranks(similarity: Float[np.ndarray, "B B"]) -> Int[np.ndarray, "B"]:
@@ -86,6 +144,19 @@ def recall_at_k(ranks: Int[np.ndarray, "B"], k: int) -> float:
     return float(np.mean(ranks <= k))
 
 
+def ranks_in_pools(
+    ranks: Int[np.ndarray, "B"], candidates: int, pool: int
+) -> Float[np.ndarray, "B"]:
+    """Ranks to expect if each partner were sought in a random pool instead of all candidates.
+
+    Of r − 1 candidates before the partner, (r − 1)(pool − 1) / (candidates − 1) are in a pool
+    of this size that holds the partner (hypergeometric mean).
+    """
+    if not 1 < pool <= candidates:
+        raise ValueError(f"a pool of {pool} of {candidates} candidates; expected 2 or more of them")
+    return 1 + (ranks - 1) * ((pool - 1) / (candidates - 1))
+
+
 def bootstrap(
     statistic: Callable[..., float],
     *arrays: Shaped[np.ndarray, "B ..."],
@@ -94,8 +165,7 @@ def bootstrap(
 ) -> Estimate:
     """`statistic(*arrays)` with its 95 % percentile interval over resampled rows (Efron 1979).
 
-    Rows are galaxies and stay together across the arrays: the difference of two methods on
-    the same galaxies is `bootstrap(lambda a, b, t: r2(a, t) - r2(b, t), a, b, true)`.
+    Rows are galaxies and stay together across the arrays.
     """
     rows = len(arrays[0])
     rng = np.random.default_rng(seed)
@@ -105,3 +175,42 @@ def bootstrap(
         draws.append(statistic(*(array[pick] for array in arrays)))
     low, high = np.percentile(draws, [2.5, 97.5])
     return Estimate(float(statistic(*arrays)), float(low), float(high))
+
+
+def difference(
+    score: Callable[..., float],
+    ours: Shaped[np.ndarray, "B ..."],
+    theirs: Shaped[np.ndarray, "B ..."],
+    *truth: Shaped[np.ndarray, "B ..."],
+    n: int = 1000,
+    seed: int = 0,
+) -> Estimate:
+    """By how much a method scores more than another: `score(ours, …) − score(theirs, …)`.
+
+    Each draw has the same galaxies for both, so that what is hard for both does not widen the
+    interval.
+    """
+
+    def gap(ours: np.ndarray, theirs: np.ndarray, *truth: np.ndarray) -> float:
+        return score(ours, *truth) - score(theirs, *truth)
+
+    return bootstrap(gap, ours, theirs, *truth, n=n, seed=seed)
+
+
+def binned(
+    statistic: Callable[..., float],
+    coordinate: Float[np.ndarray, "B"],
+    edges: Sequence[float],
+    *arrays: Shaped[np.ndarray, "B ..."],
+    n: int = 1000,
+    seed: int = 0,
+) -> list[Bin]:
+    """`bootstrap` in bins of redshift or magnitude; bins of fewer than 20 rows are left out."""
+    bins = []
+    for low, high in pairwise(edges):
+        inside = (coordinate >= low) & (coordinate < high)
+        if inside.sum() >= FEWEST:
+            picked = (array[inside] for array in arrays)
+            estimate = bootstrap(statistic, *picked, n=n, seed=seed)
+            bins.append(Bin(low, high, int(inside.sum()), estimate))
+    return bins

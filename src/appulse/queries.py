@@ -1,15 +1,26 @@
-"""Questions to a finished model: embeddings of files, an index of them, and what is similar."""
+"""Questions to a finished model: embeddings of files, what is similar, what is odd; own labels."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from .align.convert import convert as convert_checkpoint
 from .align.load import load, locate
 from .files import Paths
-from .search.embeddings import Embeddings, require_writable, with_shared_columns
+from .search.embeddings import Embeddings, Modality, require_writable, with_shared_columns
 from .search.index import Index
+from .survey.readers import iter_images, iter_spectra
 from .survey.rejects import Rejects
+from .survey.store import SurveyStore
+from .survey.tables import write_table
 from .tasks import embed as tasks
+from .tasks import finetune as tuning
+from .tasks.anomaly import find_anomalies
+from .tasks.labelled import Labels, labelled_files, labelled_survey
 from .units import PIXEL_SCALE
 
 
@@ -73,3 +84,92 @@ def search(
         for query, names, row in zip(queries.ids, ids, cosines, strict=True)
         for id, cosine in zip(names, row, strict=True)
     ]
+
+
+def anomaly(embeddings: Path, reference: Path, out: Path, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Judges embeddings by those of other galaxies; writes a table, the oddest first.
+
+    Returns:
+        Its first ten rows.
+
+    Raises:
+        ValueError: If models, modalities or galaxies of the two are not as they should be.
+    """
+    asked, others = Embeddings.read(embeddings), Embeddings.read(reference)
+    if (asked.model_hash, asked.modality) != (others.model_hash, others.modality):
+        raise ValueError(
+            f"{embeddings} holds {asked.modality} embeddings of model {asked.model_hash}, "
+            f"{reference} {others.modality} embeddings of {others.model_hash}; expected the same"
+        )
+    if shared := set(asked.ids) & set(others.ids):
+        raise ValueError(
+            f"{len(shared)} galaxies are in both files, such as {min(shared)!r}; a galaxy is near "
+            "to itself: expected others as reference"
+        )
+    found = asdict(find_anomalies(asked.vectors, others.vectors, seed))
+    order = np.argsort(found["distance_chance"] * found["density_chance"], kind="stable")
+    table = pa.table({"id": asked.ids[order], **{n: v[order] for n, v in found.items()}})
+    write_table(table, out)
+    return table.slice(0, 10).to_pylist()
+
+
+def finetune(
+    table: Path,
+    targets: Sequence[str],
+    model: str | Path,
+    out: Path,
+    *,
+    files: Paths | None = None,
+    survey: Path | None = None,
+    modality: Modality = "image",
+    blocks: int = 0,
+    pixel_scale: float = PIXEL_SCALE,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Teaches a model the labels that a table gives galaxies by their ids.
+
+    Args:
+        table: FITS, HDF5, Parquet, ECSV or CSV with ids and the columns of `targets`.
+        targets: Columns of numbers, or one of class names.
+        model: Run folder, published checkpoint or hub id; it stays as it is.
+        out: Run folder of the result, for `predict`.
+        files: Images or spectra of these galaxies and perhaps others.
+        survey: Instead of files, a survey store.
+        modality: What of the survey to read.
+        blocks: Last blocks of the tower that learn; see `tasks.finetune`.
+
+    Returns:
+        How many galaxies had labels, and scores on those held out.
+
+    Raises:
+        ValueError: If columns are missing or mixed, or too few galaxies have labels.
+    """
+    labels, learner = Labels.read(table, targets), load(model)
+    if survey is not None:
+        galaxies = labelled_survey(SurveyStore.open(survey), labels, modality)
+    else:
+        galaxies = labelled_files(files or [], labels, pixel_scale)
+    y = labels.of(galaxies.ids)
+    _, scores = tuning.finetune(learner, galaxies, y, targets, out, blocks=blocks, device=device)
+    rounded = {n: {k: round(v, 4) for k, v in s._asdict().items()} for n, s in scores.items()}
+    return {"galaxies": len(galaxies), **rounded}
+
+
+def predict(
+    files: Paths, run: Path, out: Path, *, pixel_scale: float = PIXEL_SCALE, device: str = "auto"
+) -> pa.Table:
+    """Writes a table of what a fine-tuned model says of image or spectrum files."""
+    tuned, rejects = tuning.Finetuned.load(run), Rejects(strict=True)
+    batches: Iterator[Any] = (
+        iter_images(files, rejects, pixel_scale=pixel_scale)
+        if tuned.modality == "image"
+        else iter_spectra(files, rejects)
+    )
+    parts = []
+    for galaxies in batches:
+        said = tuned.predict(galaxies, device=device)
+        columns = zip(tuned.names, said.reshape(len(said), -1).T, strict=True)
+        parts.append(pa.table({"id": galaxies.ids, **dict(columns)}))
+    table = pa.concat_tables(parts)
+    write_table(table, out)
+    return table

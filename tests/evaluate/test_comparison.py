@@ -16,7 +16,7 @@ from appulse.evaluate.comparison import (
 from appulse.evaluate.protocol import CLASS_SCORES, REDSHIFT_SCORES, score_predictions
 from appulse.search.embeddings import Embeddings
 from appulse.survey.survey import PROPERTIES
-from appulse.tasks.probes import Scale
+from appulse.tasks.targets import Scale
 
 OURS = {
     ("appulse, k-NN", "image"),
@@ -26,11 +26,13 @@ OURS = {
 }
 PIXELS = {
     ("g, r, z boosting", "image"),
+    ("g, r, z MLP", "image"),
     ("aperture boosting", "image"),
+    ("aperture MLP", "image"),
     ("PCA + k-NN", "image"),
     ("PCA + k-NN", "spectrum"),
 }
-RANKS = {"top-1", "top-5", "top-10", "median rank"}
+RANKS = {"top-1", "top-5", "top-10", "median rank", "median rank of 30"}
 
 
 @pytest.fixture(scope="module")

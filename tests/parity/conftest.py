@@ -57,6 +57,8 @@ def made_from_its_key(key: str, shape: list[int]) -> Tensor:
         return 0.5 * n
     if last == "gamma":
         return 0.5 + 0.1 * n
+    if last == "running_var":
+        return 1 + 0.1 * n.abs()
     if n.ndim > 1:
         return n / float(np.prod(shape[1:])) ** 0.5
     return 1 + 0.1 * n if last == "weight" else 0.1 * n

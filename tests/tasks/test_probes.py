@@ -4,7 +4,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from appulse.metrics import accuracy, r2
-from appulse.tasks import probes
+from appulse.tasks import network, probes
 from appulse.tasks.probes import KNNProbe, MLPProbe
 
 
@@ -99,7 +99,7 @@ def test_mlp_keeps_its_best_epoch(parts, monkeypatch):
     noise, noise_val = y[:, :1] - x[:, :1], np.random.default_rng(0).permutation(y_val[:, :1])
 
     def validation_error(epochs):
-        monkeypatch.setattr(probes, "EPOCHS", epochs)
+        monkeypatch.setattr(network, "EPOCHS", epochs)
         predicted = MLPProbe.fit(x, noise, x_val, noise_val).predict(x_val)
         return np.mean((predicted - noise_val) ** 2)
 
@@ -107,7 +107,7 @@ def test_mlp_keeps_its_best_epoch(parts, monkeypatch):
 
 
 def test_mlp_depends_on_its_seed_alone_and_leaves_torchs_state(parts, monkeypatch):
-    monkeypatch.setattr(probes, "EPOCHS", 3)
+    monkeypatch.setattr(network, "EPOCHS", 3)
     (x, y, _), (x_val, y_val, _), (x_test, _, _) = parts
     torch.manual_seed(7)
     state = torch.get_rng_state()
@@ -129,7 +129,7 @@ def test_features_that_are_not_finite_are_refused(parts, learner):
 
 
 def test_a_constant_feature_is_harmless(parts, monkeypatch):
-    monkeypatch.setattr(probes, "EPOCHS", 2)
+    monkeypatch.setattr(network, "EPOCHS", 2)
     (x, y, _), (x_val, y_val, _), (x_test, _, _) = parts
     x, x_val, x_test = (np.c_[a, np.full(len(a), 3.0)] for a in (x, x_val, x_test))
     assert np.isfinite(MLPProbe.fit(x, y, x_val, y_val).predict(x_test)).all()
@@ -137,7 +137,7 @@ def test_a_constant_feature_is_harmless(parts, monkeypatch):
 
 @pytest.mark.parametrize("learner", [KNNProbe, MLPProbe])
 def test_a_batch_of_one_is_a_batch(parts, learner, monkeypatch):
-    monkeypatch.setattr(probes, "EPOCHS", 2)
+    monkeypatch.setattr(network, "EPOCHS", 2)
     (x, y, names), (x_val, y_val, names_val), (x_test, _, _) = parts
     assert learner.fit(x, y, x_val, y_val).predict(x_test[:1]).shape == (1, 2)
     assert learner.fit(x, names, x_val, names_val).predict(x_test[:1]).shape == (1,)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, CycloptsPanel, Parameter, UnknownOptionError
 
+from .labels import anomaly, finetune, predict
 from .observations import fetch, label, pair
 from .options import Device
 from .posteriors import infer, posterior
@@ -54,7 +55,10 @@ app.command(
     help="Align an image tower with a pretrained spectrum tower by contrastive learning.",
 )
 
-for command in (fetch, pair, label, convert, embed, index, search, posterior, infer):
+for command in (
+    *(fetch, pair, label, convert, embed, index, search),
+    *(finetune, predict, anomaly, posterior, infer),
+):
     app.command(command)
 
 

@@ -16,7 +16,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from ..spectrum.redshift import DictionaryConfig, ShiftDictionary, high_pass, unit_templates
 from ..survey.photometry import band_fluxes
 from ..survey.spectra import Spectra
-from ..tasks.probes import Features, MLPProbe, Targets, ValFeatures, ValTargets
+from ..tasks.probes import Features, MLPProbe, ValFeatures
+from ..tasks.targets import Targets, ValTargets
 
 SOFTENING = 0.5  # nanomaggies: fluxes below behave linearly, above logarithmically
 BAND_SOFTENING = 0.1  # the same for spectra, 1e-17 erg/s/cm²/Å

@@ -154,9 +154,12 @@ def from_pixels(
 ) -> tuple[list[Predictions], Matches]:
     """The baselines: predictions from either modality, and matching by synthetic photometry."""
     measured = {part: _measure(store, part) for part in ("encoder-train", *PARTS)}
+    total, apertures = (_magnitudes(measured, s) for s in (slice(TOTAL, TOTAL + 1), slice(None)))
     inputs: tuple[tuple[str, Modality, Learner, Features], ...] = (
-        ("g, r, z boosting", "image", Boosting, _magnitudes(measured, slice(TOTAL, TOTAL + 1))),
-        ("aperture boosting", "image", Boosting, _magnitudes(measured, slice(None))),
+        ("g, r, z boosting", "image", Boosting, total),
+        ("g, r, z MLP", "image", MLPProbe, total),
+        ("aperture boosting", "image", Boosting, apertures),
+        ("aperture MLP", "image", MLPProbe, apertures),
         ("PCA + k-NN", "image", KNNProbe, _scores(measured, "image")),
         ("PCA + k-NN", "spectrum", KNNProbe, _scores(measured, "spectrum")),
     )

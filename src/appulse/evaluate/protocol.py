@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Shaped
 
 from ..metrics import (
     accuracy,
@@ -18,17 +19,17 @@ from ..metrics import (
     bias,
     bootstrap,
     fraction_within,
+    macro_f1,
     nmad,
     outlier_fraction,
     r2,
 )
 from ..survey.survey import PROPERTIES
-from ..tasks.probes import KNNProbe, MLPProbe
-from .baselines import Boosting
+from ..tasks.targets import Targets
 from .results import DRAWS, Columns, Modality, Result, known
 from .retrieval import Matches, score_matches
 
-Learner = type[KNNProbe] | type[MLPProbe] | type[Boosting]
+Features = Shaped[np.ndarray, "_ *_"]
 Score = Callable[[np.ndarray, np.ndarray], float]  # of predictions and truth
 
 REDSHIFT_SCORES: dict[str, Score] = {
@@ -36,11 +37,32 @@ REDSHIFT_SCORES: dict[str, Score] = {
     "NMAD": nmad,
     "bias": bias,
     "within .003": partial(fraction_within, limit=0.003),
+    "outliers > .01": partial(outlier_fraction, limit=0.01),
     "outliers > .05": partial(outlier_fraction, limit=0.05),
     "outliers > .15": partial(outlier_fraction, limit=0.15),
 }
 PROPERTY_SCORES: dict[str, Score] = {"R²": r2}
-CLASS_SCORES: dict[str, Score] = {"accuracy": accuracy, "balanced accuracy": balanced_accuracy}
+CLASS_SCORES: dict[str, Score] = {
+    "accuracy": accuracy,
+    "balanced accuracy": balanced_accuracy,
+    "macro F1": macro_f1,
+}
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """What has learned."""
+
+    def predict(self, x: Any) -> Targets:
+        """Numbers, shape (B, P), or class names, shape (B,)."""
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """What learns from features: a probe, boosting, or a network on pixels."""
+
+    def fit(self, x: Any, y: Any, x_val: Any, y_val: Any) -> Predictor:
+        """Learns on x and y, chooses on x_val and y_val."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +81,7 @@ def fit_predict(
     method: str,
     modality: Modality,
     learner: Learner,
-    features: Mapping[str, Float[np.ndarray, "_ D"]],
+    features: Mapping[str, Features],
     labels: Mapping[str, Columns],
     *,
     baseline: bool = False,
@@ -69,8 +91,8 @@ def fit_predict(
     Args:
         method: Name in the tables.
         modality: What the features were made of.
-        learner: `KNNProbe`, `MLPProbe` or `Boosting`.
-        features: By part: "head-train", "validation", "test".
+        learner: `KNNProbe`, `MLPProbe`, `Boosting` or a `SupervisedLearner`.
+        features: By part: "head-train", "validation", "test"; vectors, or pixels for networks.
         labels: Survey columns by part, at least "head-train" and "validation".
         baseline: Whether the method is one to beat.
     """
@@ -81,7 +103,7 @@ def fit_predict(
 
 
 def _properties(
-    learner: Learner, features: Columns, labels: Mapping[str, Columns]
+    learner: Learner, features: Mapping[str, Features], labels: Mapping[str, Columns]
 ) -> dict[str, np.ndarray]:
     """Predictions of the properties that some galaxy of head-train and of validation has."""
     parts = [labels["head-train"], labels["validation"]]
@@ -94,7 +116,7 @@ def _properties(
 
 
 def _morphology(
-    learner: Learner, features: Columns, labels: Mapping[str, Columns]
+    learner: Learner, features: Mapping[str, Features], labels: Mapping[str, Columns]
 ) -> dict[str, np.ndarray]:
     """Predictions of the morphology, where there are labels."""
     if "morphology" not in labels["head-train"]:

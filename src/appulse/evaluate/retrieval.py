@@ -8,11 +8,12 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.metrics.pairwise import cosine_similarity
 
-from ..metrics import Estimate, bootstrap, partner_ranks, r2, recall_at_k
+from ..metrics import Estimate, bootstrap, partner_ranks, r2, ranks_in_pools, recall_at_k
 from ..survey.survey import PROPERTIES
 from .results import DRAWS, Columns, Modality, Result, known
 
 POOLS, POOL_SIZE = 3, 1_000
+SMALLER = (30, 100, 300)  # pools whose median rank is told too
 NEIGHBOURS = 10  # whose physics is compared with the query's
 RANK_SCORES: dict[str, Callable[[np.ndarray], float]] = {
     "top-1": partial(recall_at_k, k=1),
@@ -56,6 +57,10 @@ def _score_direction(
         ("partner", name): bootstrap(score, ranks, n=DRAWS, seed=seed)
         for name, score in RANK_SCORES.items()
     } | _likeness(similarity, pools, truth, seed)
+    for size in (n for n in SMALLER if n < len(pools[0])):
+        among = ranks_in_pools(ranks, len(pools[0]), size)
+        median = bootstrap(lambda r: float(np.median(r)), among, n=DRAWS, seed=seed)
+        estimates["partner", f"median rank of {size}"] = median
     return [
         Result(
             matches.method,

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 from .markup import tag
 from .results import Result
 
-LOWER_IS_BETTER = {"NMAD", "outliers > .05", "outliers > .15", "median rank"}
+LOWER_IS_BETTER = {"NMAD", "outliers > .01", "outliers > .05", "outliers > .15"}
 NAMES = {
     "redshift": "z",
     "log_mstar": "log M★",
@@ -92,7 +92,8 @@ def goodness(result: Result) -> float:
     """A number that grows with the quality of the result, whatever its metric."""
     if result.metric == "bias":
         return -abs(result.value)
-    return -result.value if result.metric in LOWER_IS_BETTER else result.value
+    lower = result.metric in LOWER_IS_BETTER or result.metric.startswith("median rank")
+    return -result.value if lower else result.value
 
 
 def _row(
@@ -115,7 +116,7 @@ def _cell(result: Result, best: bool) -> Element:
 
 
 def _number(result: Result, value: float) -> str:
-    if result.metric == "median rank":
+    if result.metric.startswith("median rank"):
         text = f"{value:.0f}"
     elif result.metric in ("NMAD", "bias"):
         text = f"{value:.5f}"

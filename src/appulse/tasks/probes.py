@@ -1,55 +1,24 @@
 """Probes: small learners that read properties and classes off frozen features.
 
-Fit on galaxies that no encoder saw, choose on validation galaxies, report on others. Targets are
-either numbers, shape (B, P), NaN where unknown, or class names, shape (B,).
+Fit on galaxies that no encoder saw, choose on validation galaxies, report on others.
 
 Shapes: B galaxies (V for validation), D features, P targets, N neighbours.
 """
 
-import copy
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
+from .network import learn, mlp
+from .targets import Scale, TargetCode, Targets, ValTargets
+
 NEIGHBOURS = (4, 8, 16, 32, 64)  # numbers of neighbours to choose from
 WIDTH = 128
-LEARNING_RATE = 2e-3
-WEIGHT_DECAY = 1e-2
-BATCH = 256
-EPOCHS = 100  # at most
-PATIENCE = 10  # epochs without a better validation loss
 
 Features = Float[np.ndarray, "B D"]
-Targets = Float[np.ndarray, "B P"] | Shaped[np.ndarray, "B"]
 ValFeatures = Float[np.ndarray, "V D"]
-ValTargets = Float[np.ndarray, "V P"] | Shaped[np.ndarray, "V"]
-
-
-@dataclass(frozen=True, eq=False)
-class Scale:
-    """Shift and scale of each column to mean 0 and standard deviation 1, ignoring NaN."""
-
-    mean: Float[np.ndarray, "D"]
-    std: Float[np.ndarray, "D"]
-
-    @classmethod
-    def of(cls, x: Float[np.ndarray, "B D"]) -> "Scale":
-        """The scale of the columns of `x`; constant columns keep their unit."""
-        mean, std = (np.asarray(f(x, axis=0, dtype=np.float64)) for f in (np.nanmean, np.nanstd))
-        return cls(mean, np.where(std > 0, std, 1))
-
-    def apply(self, x: Float[np.ndarray, "B D"]) -> Float[np.ndarray, "B D"]:
-        """Columns in standard units."""
-        return (x - self.mean) / self.std
-
-    def undo(self, x: Float[np.ndarray, "B D"]) -> Float[np.ndarray, "B D"]:
-        """Columns in their own units."""
-        return x * self.std + self.mean
 
 
 class KNNProbe:
@@ -61,23 +30,22 @@ class KNNProbe:
     their indicators, so that the prediction is the weighted vote.
     """
 
-    def __init__(self, x: Features, y: Float[np.ndarray, "B P"], classes: np.ndarray | None):
+    def __init__(self, x: Features, y: Targets):
         _require_finite(x)
-        self.classes = classes
-        self.neighbours = [min(NEIGHBOURS[-1], len(x))] * y.shape[1]  # per target
-        self._y = y
+        self._code = TargetCode.of(y)
+        self._y = self._code.encode(y)
+        self.neighbours = [min(NEIGHBOURS[-1], len(x))] * self._code.outputs  # per target
         self._search = NearestNeighbors(algorithm="brute").fit(x)
 
     @classmethod
     def fit(cls, x: Features, y: Targets, x_val: ValFeatures, y_val: ValTargets) -> "KNNProbe":
         """Keeps x and y, and chooses among `NEIGHBOURS` by the squared error on x_val and y_val."""
-        classes = _classes(y)
-        probe = cls(x, _indicators(y, classes), classes)
+        probe = cls(x, y)
         choices = [k for k in NEIGHBOURS if k <= len(x)] or [len(x)]
         found = probe._nearest(x_val, choices[-1])
         means = np.stack([probe._mean(*found, k) for k in choices])
-        error = np.nanmean((means - _indicators(y_val, classes)) ** 2, axis=1)
-        if classes is not None:  # the columns are one vote
+        error = np.nanmean((means - probe._code.encode(y_val)) ** 2, axis=1)
+        if probe._code.classes is not None:  # the columns are one vote
             error = np.broadcast_to(error.sum(axis=1, keepdims=True), error.shape)
         probe.neighbours = [choices[i] for i in error.argmin(axis=0)]
         return probe
@@ -86,7 +54,7 @@ class KNNProbe:
         """Numbers, shape (B, P), or class names, shape (B,)."""
         found = self._nearest(x, max(self.neighbours))
         columns = [self._mean(*found, k)[:, i] for i, k in enumerate(self.neighbours)]
-        return _named(np.stack(columns, axis=1), self.classes)
+        return self._code.decode(np.stack(columns, axis=1))
 
     def _nearest(
         self, x: Features, k: int
@@ -111,9 +79,8 @@ class MLPProbe:
     cross-entropy.
     """
 
-    def __init__(self, net: nn.Module, scale: Scale, y_scale: Scale, classes: np.ndarray | None):
-        self.classes = classes
-        self._net, self._scale, self._y_scale = net, scale, y_scale
+    def __init__(self, net: nn.Module, scale: Scale, code: TargetCode):
+        self.net, self.scale, self.code = net, scale, code
 
     @classmethod
     def fit(
@@ -121,27 +88,22 @@ class MLPProbe:
     ) -> "MLPProbe":
         """Trains on x and y; keeps the weights of the epoch with the least loss on x_val, y_val."""
         _require_finite(x)
-        classes, scale = _classes(y), Scale.of(x)
-        target, target_val = _indicators(y, classes), _indicators(y_val, classes)
-        y_scale = Scale.of(target)
-        if classes is None:
-            target, target_val = y_scale.apply(target), y_scale.apply(target_val)
+        code, scale = TargetCode.of(y), Scale.of(x)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            net = _mlp(x.shape[1], target.shape[1])
-            _train(
+            net = mlp([x.shape[1], WIDTH, WIDTH, code.outputs])
+            learn(
                 net,
-                (_tensor(scale.apply(x)), _tensor(target)),
-                (_tensor(scale.apply(x_val)), _tensor(target_val)),
-                _squared_error if classes is None else nn.functional.cross_entropy,
+                (_tensor(scale.apply(x)), _tensor(code.encode(y))),
+                (_tensor(scale.apply(x_val)), _tensor(code.encode(y_val))),
+                code.loss,
             )
-        return cls(net, scale, y_scale, classes)
+        return cls(net, scale, code)
 
     @torch.inference_mode()
     def predict(self, x: Features) -> Targets:
         """Numbers, shape (B, P), or class names, shape (B,)."""
-        y = self._net(_tensor(self._scale.apply(x))).numpy()
-        return self._y_scale.undo(y) if self.classes is None else _named(y, self.classes)
+        return self.code.decode(self.net(_tensor(self.scale.apply(x))).numpy())
 
 
 def _require_finite(x: Features) -> None:
@@ -153,60 +115,5 @@ def _require_finite(x: Features) -> None:
         )
 
 
-def _classes(y: Targets) -> np.ndarray | None:
-    """Sorted class names, or None where targets are numbers."""
-    return np.unique(y) if y.ndim == 1 else None
-
-
-def _indicators(y: Targets, classes: np.ndarray | None) -> Float[np.ndarray, "B P"]:
-    return y if classes is None else (y[:, None] == classes).astype(np.float64)
-
-
-def _named(y: Float[np.ndarray, "B P"], classes: np.ndarray | None) -> Targets:
-    return y if classes is None else classes[y.argmax(axis=1)]
-
-
 def _tensor(x: Float[np.ndarray, "B D"]) -> Float[Tensor, "B D"]:
     return torch.from_numpy(x.astype(np.float32))
-
-
-def _mlp(inputs: int, outputs: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(inputs, WIDTH),
-        nn.GELU(),
-        nn.Linear(WIDTH, WIDTH),
-        nn.GELU(),
-        nn.Linear(WIDTH, outputs),
-    )
-
-
-def _squared_error(y: Float[Tensor, "B P"], target: Float[Tensor, "B P"]) -> Float[Tensor, ""]:
-    """Mean over the known targets."""
-    known = ~target.isnan()
-    return (y - target)[known].square().sum() / known.sum().clamp(min=1)
-
-
-def _train(
-    net: nn.Module,
-    train: tuple[Tensor, Tensor],
-    validation: tuple[Tensor, Tensor],
-    loss: Callable[[Tensor, Tensor], Tensor],
-) -> None:
-    """AdamW; ends with the weights of the epoch of least validation loss."""
-    optimizer = torch.optim.AdamW(
-        net.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
-    )
-    best, best_loss, waited = copy.deepcopy(net.state_dict()), float("inf"), 0
-    for _ in range(EPOCHS):
-        for rows in torch.randperm(len(train[0])).split(BATCH):
-            optimizer.zero_grad()
-            loss(net(train[0][rows]), train[1][rows]).backward()
-            optimizer.step()
-        with torch.no_grad():
-            now = loss(net(validation[0]), validation[1]).item()
-        waited += 1
-        if now < best_loss:
-            best, best_loss, waited = copy.deepcopy(net.state_dict()), now, 0
-        if waited == PATIENCE:
-            break
-    net.load_state_dict(best)

@@ -1,0 +1,89 @@
+"""Which galaxies are odd: far from others in embedding space, or where few are to be expected.
+
+Shapes: B galaxies to judge, N of reference, D embedding.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import norm
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
+
+from ..inference.estimator import EstimatorConfig
+from ..inference.posterior import Posterior, PosteriorConfig
+from ..inference.prior import IndependentPrior, Normal
+
+NEIGHBOURS = 5
+COMPONENTS = 16  # principal components whose density a flow learns
+HELD_OUT = 0.2  # of the reference, to compare with
+FIT = PosteriorConfig(EstimatorConfig(width=64, depth=3))  # of the flow
+FEWEST = 50  # galaxies of reference
+
+
+@dataclass(frozen=True, eq=False)
+class Anomalies:
+    """How odd each galaxy is.
+
+    A chance is the share of the reference that is at least as odd: where it is small, the galaxy
+    is not like the reference. It is a conformal p-value: among galaxies that are, it is uniform.
+    """
+
+    distance: Float[np.ndarray, "B"]  # to the fifth neighbour
+    distance_chance: Float[np.ndarray, "B"]
+    log_density: Float[np.ndarray, "B"]
+    density_chance: Float[np.ndarray, "B"]
+
+
+def find_anomalies(
+    vectors: Float[np.ndarray, "B D"], reference: Float[np.ndarray, "N D"], seed: int = 0
+) -> Anomalies:
+    """Judges embeddings by those of a reference, which must not hold the same galaxies.
+
+    Raises:
+        ValueError: If the reference has fewer than 50 rows.
+    """
+    if len(reference) < FEWEST:
+        raise ValueError(f"the reference has {len(reference)} rows; expected {FEWEST} or more")
+    order = np.random.default_rng(seed).permutation(len(reference))
+    held, known = np.split(reference[order], [int(HELD_OUT * len(order))])
+    search = NearestNeighbors(n_neighbors=NEIGHBOURS, algorithm="brute").fit(known)
+    own, distance = (search.kneighbors(x)[0][:, -1] for x in (held, vectors))
+    density = EmbeddingDensity.fit(known, seed)
+    usual, log_prob = density.log_prob(held), density.log_prob(vectors)
+    return Anomalies(distance, _chance(distance, own), log_prob, _chance(-log_prob, -usual))
+
+
+class EmbeddingDensity:
+    """Density of embeddings: a flow on the first principal components, Gaussians on the rest."""
+
+    def __init__(self, components: PCA, flow: Posterior):
+        self._components, self._flow = components, flow
+
+    @classmethod
+    def fit(cls, vectors: Float[np.ndarray, "N D"], seed: int = 0) -> "EmbeddingDensity":
+        """Flow matching (Lipman et al. 2023) without evidence: a posterior that knows nothing."""
+        components = PCA(whiten=True, svd_solver="full").fit(vectors.astype(np.float64))
+        first = components.transform(vectors.astype(np.float64))[:, :COMPONENTS]
+        prior = IndependentPrior({str(i): Normal(0.0, 1.0) for i in range(first.shape[1])})
+        fit = replace(FIT, seed=seed)
+        return cls(components, Posterior.fit(first, _nothing(first), prior, fit))
+
+    def log_prob(self, vectors: Float[np.ndarray, "B D"]) -> Float[np.ndarray, "B"]:
+        """Log density in units of the components' scatter, so that only differences count."""
+        whole = self._components.transform(vectors.astype(np.float64))
+        first, rest = np.split(whole, [COMPONENTS], axis=1)
+        return self._flow.log_prob(first, _nothing(first)) + norm.logpdf(rest).sum(axis=1)
+
+
+def _nothing(rows: Float[np.ndarray, "B _"]) -> Float[np.ndarray, "B 1"]:
+    return np.zeros((len(rows), 1))
+
+
+def _chance(
+    oddness: Float[np.ndarray, "B"], usual: Float[np.ndarray, "N"]
+) -> Float[np.ndarray, "B"]:
+    """Share of the usual values, and of the one in question, that are as large."""
+    below = np.searchsorted(np.sort(usual), oddness, side="left")
+    return (1 + len(usual) - below) / (1 + len(usual))

@@ -1,0 +1,60 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import kstest, multivariate_normal
+
+from appulse.inference.fitting import FitConfig
+from appulse.tasks import anomaly
+from appulse.tasks.anomaly import EmbeddingDensity, find_anomalies
+
+
+def ring(n, seed, width=8):
+    """A ring in two of many dimensions, noise in the others."""
+    rng = np.random.default_rng(seed)
+    angle = rng.uniform(0, 2 * np.pi, n)
+    vectors = 0.1 * rng.normal(size=(n, width))
+    vectors[:, :2] += np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return vectors.astype(np.float32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_fit():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(anomaly, "FIT", replace(anomaly.FIT, fit=FitConfig(steps=500)))
+        patch.setattr(anomaly, "COMPONENTS", 5)
+        yield
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Usual ones, then one in the middle of the ring and one far out."""
+    odd = ring(2, 5)
+    odd[0, :2], odd[1, 7] = 0, 2.0
+    return find_anomalies(np.concatenate([ring(300, 1), odd]), ring(1000, 0))
+
+
+def test_what_is_not_like_the_reference_is_found_either_way(found):
+    for chance in (found.distance_chance, found.density_chance):
+        assert chance[-1] < 0.01
+    assert found.density_chance[-2] < 0.1  # nobody is in the middle, if near to many
+
+
+def test_chances_are_uniform_among_the_usual(found):
+    for chance in (found.distance_chance, found.density_chance):
+        assert kstest(chance[:300], "uniform").pvalue > 1e-3
+
+
+def test_the_density_of_a_gaussian_is_its_own():
+    rng = np.random.default_rng(0)
+    covariance = np.diag(np.linspace(2, 0.1, 8))
+    train, test = (rng.multivariate_normal(np.zeros(8), covariance, n) for n in (1000, 200))
+    ours = EmbeddingDensity.fit(train).log_prob(test)
+    expected = multivariate_normal(cov=covariance).logpdf(test)
+    error = (ours - ours.mean()) - (expected - expected.mean())
+    assert error.std() < 0.5 * expected.std()
+
+
+def test_a_small_reference_is_refused():
+    with pytest.raises(ValueError, match="reference has 20 rows; expected 50 or more"):
+        find_anomalies(ring(5, 0), ring(20, 1))

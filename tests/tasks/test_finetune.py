@@ -1,0 +1,105 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from appulse.tasks.finetune import TRAINING, Finetuned, _Tail, _tokens, finetune
+from appulse.tasks.probes import MLPProbe
+
+SHORT = replace(TRAINING, steps=40, warmup=4, validate_every=10, learning_rate=1e-3)
+
+
+@pytest.fixture(scope="module")
+def some(store):
+    return store.read(store.rows("head-train")[:60])
+
+
+@pytest.fixture
+def galaxies_of(some):
+    return {"image": some.images, "spectrum": some.spectra}
+
+
+@pytest.mark.parametrize("modality", ["image", "spectrum"])
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_what_is_loaded_predicts_the_same(model, galaxies_of, some, tmp_path, modality, blocks):
+    y = np.stack([some.columns["redshift_true"], some.columns["log_mstar_true"]], axis=1)
+    y[::2, 1] = np.nan
+    galaxies, before = galaxies_of[modality], model.hash()
+    options = {"blocks": blocks, "training": SHORT, "device": "cpu"}
+    tuned, scores = finetune(model, galaxies, y, ["z", "mass"], tmp_path, **options)
+    assert model.hash() == before
+    assert set(scores) == {"z, R²"}  # of the mass too few are known among those held out
+    again = Finetuned.load(tmp_path)
+    assert (again.names, again.modality) == (("z", "mass"), modality)
+    expected = tuned.predict(galaxies[:7], device="cpu")
+    assert expected.shape == (7, 2)
+    np.testing.assert_allclose(again.predict(galaxies[:7], device="cpu"), expected, rtol=1e-5)
+
+
+def test_without_blocks_it_is_a_probe_on_embeddings(model, some, tmp_path):
+    y = some.columns["redshift_true"][:, None]
+    tuned, _ = finetune(model, some.images, y, ["z"], tmp_path, device="cpu")
+    vectors = model.embed_images(some.images, device="cpu")
+    order = np.random.default_rng(0).permutation(60)
+    fit, stop = order[:42], order[42:51]
+    probe = MLPProbe.fit(vectors[fit], y[fit], vectors[stop], y[stop])
+    predicted = tuned.predict(some.images, device="cpu")
+    np.testing.assert_allclose(predicted, probe.predict(vectors), rtol=1e-4, atol=1e-5)
+
+
+def test_the_tail_continues_where_the_tokens_were_taken(model, some):
+    """Blocks before and blocks that learn make the tower together, and only the latter learn."""
+    vectors = model.embed_images(some.images, device="cpu")
+    y = some.columns["redshift_true"][:, None]
+    probe = MLPProbe.fit(vectors, y, vectors, y)
+    tuned = Finetuned(model.image, probe, ["z"], {})
+    tail = _Tail(tuned, 1)
+    features, tokens = _tokens(model.image, some.images, 1, torch.device("cpu"))
+    predicted = probe.code.decode(tail(features, tokens).detach().double().numpy())
+    np.testing.assert_allclose(predicted, probe.predict(vectors), rtol=1e-4, atol=1e-5)
+    learns = {name for name, p in tail.named_parameters() if p.requires_grad}
+    assert any(name.startswith("tuned.tower.trunk.blocks.0.") for name in learns)
+    assert not any("embed_patch" in name for name in learns)
+
+
+def test_blocks_that_learn_find_what_embeddings_lack(model, store, tmp_path):
+    """An untrained tower says little of the asymmetry of a made-up gradient until it is tuned."""
+    images = store.read(store.rows("encoder-train")[:150]).images
+    rng = np.random.default_rng(0)
+    slope = rng.normal(size=(150, 1))
+    ramp = np.linspace(-1, 1, images.flux.shape[-1], dtype=np.float32)
+    tilted = replace(images, flux=(images.flux + 0.05 * slope[..., None, None] * ramp).astype("f4"))
+    scores = []
+    for blocks in (0, 1):
+        options = {"blocks": blocks, "training": replace(SHORT, steps=150), "device": "cpu"}
+        _, score = finetune(model, tilted, slope, ["slope"], tmp_path / str(blocks), **options)
+        scores.append(score["slope, R²"].value)
+    assert scores[1] > scores[0] + 0.1
+
+
+def test_classes_are_learned_too(model, some, tmp_path):
+    names = np.where(some.columns["redshift_true"] > 0.13, "far", "near")
+    tuned, scores = finetune(model, some.images, names, ["distance"], tmp_path, device="cpu")
+    assert set(scores) == {"accuracy", "balanced accuracy"}
+    assert scores["accuracy"].value > 0.5
+    loaded = Finetuned.load(tmp_path).predict(some.images, device="cpu")
+    np.testing.assert_array_equal(loaded, tuned.predict(some.images, device="cpu"))
+    assert set(loaded) <= {"far", "near"}
+
+
+def test_too_little_or_too_much_is_refused(model, some, run, tmp_path):
+    y = some.columns["redshift_true"][:, None]
+    with pytest.raises(ValueError, match="there are 20 labelled galaxies; expected 60 or more"):
+        finetune(model, some.images[:20], y[:20], ["z"], tmp_path)
+    with pytest.raises(ValueError, match="7 blocks are to learn; the tower has 1"):
+        finetune(model, some.images, y, ["z"], tmp_path, blocks=7)
+    with pytest.raises(ValueError, match="holds a run of stage 'align'"):
+        Finetuned.load(run.align)
+
+
+def test_r2_of_predictions_is_not_of_what_was_learned(model, some, tmp_path):
+    """Labels that are pure noise are not predicted."""
+    y = np.random.default_rng(3).normal(size=(60, 1))
+    _, scores = finetune(model, some.images, y, ["noise"], tmp_path, device="cpu")
+    assert scores["noise, R²"].value < 0.3
