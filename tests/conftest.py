@@ -70,8 +70,8 @@ def recipe() -> Any:
     from appulse.inference.estimator import EstimatorConfig
     from appulse.inference.fitting import FitConfig, PosteriorConfig
     from appulse.recipes import tiny
-    from appulse.spectrum.eigenspectra import EigenspectraConfig
     from appulse.spectrum.redshift import DictionaryConfig
+    from appulse.spectrum.rest import RestConfig
     from appulse.spectrum.transformer import SpectrumTransformerConfig
 
     whole, head = tiny(), HeadConfig(width=48, depth=1, heads=2, embedding=16)
@@ -84,7 +84,7 @@ def recipe() -> Any:
             SpectrumTransformerConfig(patch=160, stride=160, width=32, depth=1, heads=2),
             head,
             DictionaryConfig(templates=4, seeds=2),
-            EigenspectraConfig(components=3, rounds=3),
+            RestConfig(components=3, bin=3e-3, rounds=3),
         ),
         inverse_temperature=20.0,
         pretrain_spectrum=replace(
@@ -157,8 +157,8 @@ def model(recipe: Any, galaxies: Any) -> Any:
         for parameter in model.parameters():
             if parameter.numel() > 1:  # the temperature stays
                 parameter += 0.1 * torch.randn(parameter.shape, generator=rng)
-    dictionary, eigenspectra = model.spectrum.dictionary, model.spectrum.eigenspectra
-    eigenspectra.components = torch.randn(eigenspectra.components.shape, generator=rng)
+    dictionary, rest = model.spectrum.dictionary, model.spectrum.rest
+    rest.components = torch.randn(rest.components.shape, generator=rng)
     noise = torch.randn(dictionary.templates.shape, generator=rng)
     dictionary.templates = unit_templates(noise)
     dictionary.calibrate(galaxies.spectra, galaxies.columns["redshift_true"])

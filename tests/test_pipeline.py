@@ -16,7 +16,7 @@ from appulse.evaluate.comparison import PARTS
 from appulse.image.dino import Dino
 from appulse.search.embeddings import Embeddings
 from appulse.search.index import Index
-from appulse.spectrum import eigenspectra
+from appulse.spectrum import rest
 from appulse.survey.parts import Split
 from appulse.survey.store import SurveyStore
 from appulse.training.run import load_weights, read_metrics
@@ -131,8 +131,8 @@ def test_a_finished_stage_is_not_done_again(run, monkeypatch):
     before = state(run.folder)
     for name in ("pair_loss", "cache_pairs"):
         monkeypatch.setattr(pipeline, name, never)
-    for name in ("learn_dictionary", "learn_eigenspectra"):
-        monkeypatch.setattr(eigenspectra, name, never)
+    monkeypatch.setattr(rest, "learn_dictionary", never)
+    monkeypatch.setattr(rest.RestSpace, "fit", never)
     monkeypatch.setattr(pipeline.MaskedModel, "loss", never)
     monkeypatch.setattr(pipeline.tasks, "embed_survey", never)
     pipeline.simulate(600, run.survey, seed=3, size=64)
@@ -172,10 +172,10 @@ def test_an_interrupted_pretraining_ends_like_an_uninterrupted_one(run, tmp_path
         with pytest.raises(KeyboardInterrupt):
             pipeline.pretrain_spectrum(*arguments, device="cpu")
     with monkeypatch.context() as patched:
-        patched.setattr(eigenspectra, "learn_dictionary", never)
-        patched.setattr(eigenspectra, "learn_eigenspectra", never)
+        patched.setattr(rest, "learn_dictionary", never)
+        patched.setattr(rest.RestSpace, "fit", never)
         pipeline.pretrain_spectrum(*arguments, device="cpu")
-    for name in ("weights.safetensors", "dictionary.safetensors", "eigenspectra.safetensors"):
+    for name in ("weights.safetensors", "dictionary.safetensors", "rest.safetensors"):
         assert (tmp_path / "spectrum" / name).read_bytes() == (run.spectrum / name).read_bytes()
 
 

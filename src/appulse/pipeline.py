@@ -37,8 +37,8 @@ from .queries import index
 from .recipes import Recipe, tiny
 from .search.embeddings import Embeddings
 from .spectrum.causal import CausalModel
-from .spectrum.eigenspectra import learn_measures
 from .spectrum.masked import MaskedModel
+from .spectrum.rest import learn_measures
 from .survey.batches import BatchOrder, loader
 from .survey.store import SurveyStore
 from .survey.synthetic.block import number_of
@@ -77,7 +77,7 @@ def simulate(
 def pretrain_spectrum(
     survey: Path, out: Path, recipe: Recipe | None = None, *, device: str = "auto"
 ) -> None:
-    """Trains the spectrum transformer, masked or causal; learns dictionary and eigenspectra."""
+    """Trains the spectrum transformer, masked or causal; learns what its head reads beside."""
     recipe, store = recipe or tiny(), SurveyStore.open(survey)
     training, tower = recipe.pretrain_spectrum, recipe.spectrum
     run = RunFolder(
@@ -87,12 +87,12 @@ def pretrain_spectrum(
             "survey": store.identity,
             "spectrum": asdict(tower.trunk),
             "dictionary": tower.dictionary and asdict(tower.dictionary),
-            "eigenspectra": tower.eigenspectra and asdict(tower.eigenspectra),
+            "rest": tower.rest and asdict(tower.rest),
             "masking": asdict(recipe.masking),
             "training": asdict(training),
         },
     )
-    measures = (tower.dictionary, tower.eigenspectra)
+    measures = (tower.dictionary, tower.rest)
     by_first_rank(partial(learn_measures, store, *measures, run.path))
     torch.manual_seed(training.seed)
     trunk = tower.trunk

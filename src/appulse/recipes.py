@@ -11,9 +11,9 @@ from .image.dino import DinoConfig
 from .image.dino_head import DinoHeadConfig
 from .image.vit import VisionTransformerConfig
 from .inference.fitting import PosteriorConfig
-from .spectrum.eigenspectra import EigenspectraConfig
 from .spectrum.masked import MaskingConfig
 from .spectrum.redshift import DictionaryConfig
+from .spectrum.rest import RestConfig
 from .spectrum.transformer import SpectrumTransformerConfig
 from .tasks.generate import CONFIG as SPECTRA
 from .tasks.properties import CONFIG as PROPERTIES
@@ -53,7 +53,7 @@ def tiny() -> Recipe:
             SpectrumTransformerConfig(patch=160, stride=160, width=128, depth=3, heads=4),
             head,
             DictionaryConfig(),
-            EigenspectraConfig(),
+            RestConfig(components=10, bin=1.8e-3),
         ),
         inverse_temperature=40.0,
         masking=MaskingConfig(chunks=6, width=3),
@@ -82,7 +82,7 @@ def small() -> Recipe:
             SpectrumTransformerConfig(width=384, depth=6, heads=6),
             head,
             DictionaryConfig(),
-            EigenspectraConfig(),
+            RestConfig(components=10, bin=1.8e-3),
         ),
         inverse_temperature=40.0,
         masking=MaskingConfig(),

@@ -215,15 +215,15 @@ def test_a_pretrained_trunk_is_taken(run, recipe, model):
     model.spectrum.load_pretrained(run.spectrum)
     expected = load_file(run.spectrum / "weights.safetensors")
     templates = load_file(run.spectrum / "dictionary.safetensors")["templates"]
-    components = load_file(run.spectrum / "eigenspectra.safetensors")["components"]
+    components = load_file(run.spectrum / "rest.safetensors")["components"]
     for name, tensor in model.state_dict().items():
         if name.startswith("towers.spectrum.trunk."):
             torch.testing.assert_close(tensor, expected[name.removeprefix("towers.spectrum.")])
         elif name == "towers.spectrum.dictionary.templates":
             torch.testing.assert_close(tensor, templates)
-        elif name == "towers.spectrum.eigenspectra.components":
+        elif name == "towers.spectrum.rest.components":
             torch.testing.assert_close(tensor, components)
-        elif not name.startswith(("towers.spectrum.dictionary.", "towers.spectrum.eigenspectra.")):
+        elif not name.startswith(("towers.spectrum.dictionary.", "towers.spectrum.rest.")):
             torch.testing.assert_close(tensor, before[name])
 
 

@@ -4,6 +4,7 @@ import torch
 
 from appulse.spectrum.preprocess import BANDS, SOFTENING, as_tensors, band_features, prepare
 from appulse.spectrum.redshift import DictionaryConfig, ShiftDictionary, unit_templates
+from appulse.spectrum.rest import RestConfig, RestSpace
 from appulse.survey.spectra import Spectra
 from appulse.units import desi_grid
 
@@ -100,3 +101,19 @@ def test_the_container_is_left_as_it_was(dictionary, noisy):
     prepare(spoilt, dictionary)
     np.testing.assert_array_equal(spoilt.flux, flux)
     np.testing.assert_array_equal(spoilt.ivar, ivar)
+
+
+def test_coordinates_at_rest_come_last(dictionary, noisy):
+    """At the dictionary's redshift; before it is calibrated, the nearest galaxy's is 0."""
+    rest = RestSpace(RestConfig(components=2, bin=3e-3))
+    rest.components = torch.randn(rest.components.shape, generator=torch.Generator().manual_seed(0))
+    shift, _ = dictionary.measure(noisy)
+    zero = (dictionary.config.shifts - dictionary.config.margin) * dictionary.config.bin
+    for point in (float("nan"), 0.4):
+        dictionary.zero_point.fill_(point)
+        z = np.expm1(shift + (0.4 if point == 0.4 else zero))
+        expected = np.column_stack(rest.encode(noisy, z))
+        found = prepare(noisy, dictionary, rest).features
+        np.testing.assert_allclose(found[:, -3:], expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found[:, :-3], prepare(noisy, dictionary).features)
+    dictionary.zero_point.fill_(float("nan"))

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from ..image import preprocess as image_preprocess
 from ..image.vit import VisionTransformer, VisionTransformerConfig
 from ..spectrum import preprocess as spectrum_preprocess
-from ..spectrum.eigenspectra import EIGENSPECTRA, Eigenspectra, EigenspectraConfig
 from ..spectrum.redshift import DICTIONARY, DictionaryConfig, ShiftDictionary
+from ..spectrum.rest import REST, RestConfig, RestSpace
 from ..spectrum.transformer import SpectrumTransformer, SpectrumTransformerConfig
 from ..survey.images import Images
 from ..survey.spectra import Spectra
 from ..training.run import load_weights, read_config
 from .head import AttentionPool, FirstToken, Head, HeadConfig, PoolConfig, TokenMean
 
-MEASURES = ("dictionary", "eigenspectra")  # what a spectrum tower measures features by
+MEASURES = ("dictionary", "rest")  # what a spectrum tower measures features by
 AnyHead = Head | AttentionPool | FirstToken | TokenMean
 
 
@@ -42,13 +42,13 @@ class SpectrumTowerConfig:
     trunk: SpectrumTransformerConfig
     head: HeadConfig | PoolConfig | None
     dictionary: DictionaryConfig | None  # a head that reads features needs one
-    eigenspectra: EigenspectraConfig | None = None  # of spectra that a dictionary puts at rest
+    rest: RestConfig | None = None  # of spectra that the dictionary puts at rest
 
     def __post_init__(self) -> None:
         if isinstance(self.head, HeadConfig) and self.dictionary is None:
             raise ValueError("a head that reads features needs a shift dictionary; expected both")
-        if self.eigenspectra is not None and self.dictionary is None:
-            raise ValueError("eigenspectra need a shift dictionary; expected both")
+        if self.rest is not None and self.dictionary is None:
+            raise ValueError("components at rest need a shift dictionary; expected both")
 
 
 class Tower(nn.Module, ABC):
@@ -118,24 +118,24 @@ class SpectrumTower(Tower):
 
     trunk: SpectrumTransformer
     dictionary: ShiftDictionary | None
-    eigenspectra: Eigenspectra | None
+    rest: RestSpace | None
 
     def __init__(self, config: SpectrumTowerConfig):
         super().__init__()
         self.config = config
         self.trunk = SpectrumTransformer(config.trunk)
         self.dictionary = None if config.dictionary is None else ShiftDictionary(config.dictionary)
-        self.eigenspectra = None
+        self.rest = None
         features = spectrum_preprocess.BANDS + 1
         if config.dictionary is not None:
             features += config.dictionary.templates
-            if config.eigenspectra is not None:
-                self.eigenspectra = Eigenspectra(config.eigenspectra, config.dictionary.length)
-                features += config.eigenspectra.components
+            if config.rest is not None:
+                self.rest = RestSpace(config.rest)
+                features += config.rest.components + 1
         self.head = _head(config.head, features, config.trunk.width, TokenMean())
 
     def load_pretrained(self, run: Path) -> None:
-        """Takes trunk, dictionary and eigenspectra of a spectrum run.
+        """Takes trunk, dictionary and components at rest of a spectrum run.
 
         Raises:
             ValueError: If the folder holds no finished spectrum run of these sizes.
@@ -150,8 +150,8 @@ class SpectrumTower(Tower):
         self.trunk.load_state_dict(trunk)
         if self.dictionary is not None:
             self.dictionary.load_state_dict(load_file(run / DICTIONARY))
-        if self.eigenspectra is not None:
-            self.eigenspectra.load_state_dict(load_file(run / EIGENSPECTRA))
+        if self.rest is not None:
+            self.rest.load_state_dict(load_file(run / REST))
 
     def pretrained(self) -> dict[str, Tensor]:
         """The tensors that `load_pretrained` fills."""
@@ -163,7 +163,7 @@ class SpectrumTower(Tower):
         return spectrum_preprocess.prepare(
             spectra,
             self.dictionary if isinstance(self.config.head, HeadConfig) else None,
-            self.eigenspectra,
+            self.rest,
             desi_grid_only=self.config.trunk.stem == "standard",
         )
 

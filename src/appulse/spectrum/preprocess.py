@@ -13,8 +13,8 @@ from torch import Tensor
 from ..survey.photometry import BAND_EDGES, FILTERS, band_fluxes, filter_fluxes
 from ..survey.resample import to_grid
 from ..survey.spectra import Spectra
-from .eigenspectra import Eigenspectra
 from .redshift import ShiftDictionary
+from .rest import RestSpace, rest_redshift
 
 SOFTENING = 0.1  # nanomaggies, and 1e-17 erg/s/cm²/Å
 BANDS = len(FILTERS) + len(BAND_EDGES) - 1
@@ -27,13 +27,13 @@ class SpectrumInputs(NamedTuple):
     flux: Float[Tensor, "B L"]  # 1e-17 erg/s/cm²/Å, masked pixels interpolated
     ivar: Float[Tensor, "B L"]  # 0 where masked
     wavelength: Float[Tensor, "#B L"]  # Å; one row if all share a grid
-    features: Float[Tensor, "B F"]  # arcsinh of band fluxes, shift, gains, coefficients; or 0
+    features: Float[Tensor, "B F"]  # arcsinh of band fluxes, shift, gains, at rest; F may be 0
 
 
 def prepare(
     spectra: Spectra,
     dictionary: ShiftDictionary | None,
-    eigenspectra: Eigenspectra | None = None,
+    rest: RestSpace | None = None,
     desi_grid_only: bool = False,
 ) -> SpectrumInputs:
     """Spectra with their band fluxes, what the dictionary says of their redshift, and their looks.
@@ -46,8 +46,8 @@ def prepare(
     if dictionary is not None:
         shift, gains = dictionary.measure(spectra)
         parts = [band_features(spectra), shift[:, None], gains]
-        if eigenspectra is not None:
-            parts.append(eigenspectra.measure(spectra, dictionary, shift))
+        if rest is not None:
+            parts += (np.column_stack(rest.encode(spectra, rest_redshift(dictionary, shift))),)
         features = np.concatenate(parts, axis=1)
     return SpectrumInputs(*as_tensors(spectra), torch.from_numpy(features.astype(np.float32)))
 

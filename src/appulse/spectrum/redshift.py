@@ -53,7 +53,7 @@ def high_pass(
     Weights are inverse variances, capped at 8 times their median and saturating at 33, so that a
     few bright pixels do not decide alone.
     """
-    flux, ivar = rebin(spectra, config)
+    flux, ivar = _rebin(spectra, config)
     scale = flux.abs().where(ivar > 0, torch.nan).nanmedian(1, keepdim=True).values.clamp(min=1e-3)
     flux, weight = (flux / scale).clamp(-5, 20), (ivar * scale**2).clamp(max=400)
     smooth = _gaussian(torch.stack([flux * weight, weight]), config.smoothing)
@@ -62,7 +62,7 @@ def high_pass(
     return flux, weight / (1 + 0.03 * weight)
 
 
-def rebin(
+def _rebin(
     spectra: Spectra, config: DictionaryConfig
 ) -> tuple[Float[Tensor, "B L"], Float[Tensor, "B L"]]:
     """Inverse-variance weighted mean flux in each bin of ln(wavelength), and its ivar."""

@@ -4,17 +4,24 @@ Shapes: B spectra, L bins of the rest frame, K components.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..progress import track
 from ..survey.spectra import Spectra
+from ..survey.store import SurveyStore
+from ..training.run import save_tensors
 from ..units import desi_grid
+from .redshift import DICTIONARY, ENOUGH, DictionaryConfig, ShiftDictionary, learn_dictionary
 
+REST = "rest.safetensors"  # the place of a RestSpace in a run folder
+WINDOW = (4200.0, 6000.0)  # Å at rest; its mean flux is the brightness
 GREY = 0.03  # of the flux: errors that are not in ivar; keeps bright galaxies from deciding alone
 PULL = 30.0  # weight with which components are 0: bins that hardly any spectrum sees stay calm
 LEAST = 1e-2  # 1e-17 erg/s/cm²/Å, of a brightness whose logarithm is taken
@@ -28,7 +35,6 @@ class RestConfig:
     blue: float = 2400.0  # Å at rest
     red: float = 9800.0
     bin: float = 6e-4  # in ln(wavelength)
-    window: tuple[float, float] = (4200.0, 6000.0)  # Å at rest; its mean flux is the brightness
     rounds: int = 12  # of learning
 
     @property
@@ -77,7 +83,7 @@ class RestSpace(nn.Module):
         total = np.bincount(index.ravel(), (weight * spectra.flux).ravel(), rows * config.bins)
         ivar, total = ivar.reshape(rows, -1), total.reshape(rows, -1)
         flux = total / np.where(ivar > 0, ivar, 1)
-        low, high = np.searchsorted(config.wavelength, config.window)
+        low, high = np.searchsorted(config.wavelength, WINDOW)
         seen = ivar[:, low:high] > 0
         scale = (flux[:, low:high] * seen).sum(1) / np.maximum(seen.sum(1), 1)
         scale = np.maximum(scale, LEAST)[:, None]
@@ -120,8 +126,9 @@ class RestSpace(nn.Module):
     ) -> tuple[Float[np.ndarray, "B K"], Float[np.ndarray, "B"]]:
         """Coordinates, about N(0, 1) each, and ln of the brightness."""
         flux, weight, brightness = self.to_rest(spectra, redshift)
-        mean, _ = self._posterior(flux, weight)
-        return mean.double().numpy(), brightness.double().log().numpy()
+        place = self.mean.device  # the spectra are read on the CPU
+        mean, _ = self._posterior(flux.to(place), weight.to(place))
+        return mean.cpu().double().numpy(), brightness.double().log().numpy()
 
     def decode(
         self,
@@ -143,7 +150,7 @@ class RestSpace(nn.Module):
         """Mean and covariance of h."""
         size = self.config.components
         squares = (self.components[:, :, None] * self.components[:, None]).flatten(1)
-        precision = (weight @ squares).view(-1, size, size) + torch.eye(size)
+        precision = (weight @ squares).view(-1, size, size) + torch.eye(size, device=weight.device)
         covariance = torch.linalg.inv(precision)
         moment = (weight * (flux - self.mean)) @ self.components
         return torch.einsum("bij,bj->bi", covariance, moment), covariance
@@ -161,3 +168,32 @@ class RestSpace(nn.Module):
         normal[:, -1, -1] += 1e-6
         solution = torch.linalg.solve(normal, (weight * flux).T @ design)
         self.components, self.mean = solution[:, :-1].contiguous(), solution[:, -1].contiguous()
+
+
+def rest_redshift(
+    dictionary: ShiftDictionary, shift: Float[np.ndarray, "B"]
+) -> Float[np.ndarray, "B"]:
+    """Redshifts of shifts; before the dictionary is calibrated, nearly: the nearest get 0."""
+    zero, config = dictionary.zero_point.item(), dictionary.config
+    return np.expm1(
+        shift + ((config.shifts - config.margin) * config.bin if np.isnan(zero) else zero)
+    )
+
+
+def learn_measures(
+    store: SurveyStore, dictionary: DictionaryConfig | None, rest: RestConfig | None, run: Path
+) -> None:
+    """Learns what is asked for and the run folder lacks of shift dictionary and `RestSpace`.
+
+    The latter from redshifts that the dictionary measures: neither needs labels.
+    """
+    if dictionary is None:
+        return
+    if not (run / DICTIONARY).exists():
+        save_tensors(run / DICTIONARY, learn_dictionary(store, dictionary).state_dict())
+    if rest is not None and not (run / REST).exists():
+        made = ShiftDictionary(dictionary)
+        made.load_state_dict(load_file(run / DICTIONARY))
+        spectra = store.take(store.rows("encoder-train")[:ENOUGH], ["spectra"])["spectra"]
+        redshift = rest_redshift(made, made.measure(spectra)[0])
+        save_tensors(run / REST, RestSpace(rest).fit(spectra, redshift).state_dict())

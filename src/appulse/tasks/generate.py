@@ -107,7 +107,7 @@ class Generator:
         posterior, components = Posterior.load(path, device), Path(path) / COMPONENTS
         if not components.exists():
             raise ValueError(f"{path} holds no generator of spectra: it has no {COMPONENTS}")
-        space = RestSpace(from_dict(RestConfig, posterior.about["rest"], Config(cast=[tuple])))
+        space = RestSpace(from_dict(RestConfig, posterior.about["rest"], Config(strict=True)))
         space.load_state_dict(load_file(components))
         return cls(space, posterior)
 
