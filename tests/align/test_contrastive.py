@@ -92,7 +92,9 @@ with process_group():
 
 
 def test_two_ranks_have_the_loss_and_the_gradients_of_the_joint_batch(torchrun, tmp_path):
-    assert torchrun(TWO_RANKS, tmp_path / "rank").wait() == 0
+    process = torchrun(TWO_RANKS, tmp_path / "rank")
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
     ranks = [load_file(tmp_path / f"rank{i}") for i in range(2)]
     model = Towers()
     rows = galaxies()

@@ -226,7 +226,9 @@ with process_group():
 
 
 def test_two_ranks_have_the_centres_and_gradients_of_the_joint_batch(torchrun, tmp_path):
-    assert torchrun(TWO_RANKS, tmp_path / "rank").wait() == 0
+    process = torchrun(TWO_RANKS, tmp_path / "rank")
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
     one, two = (load_file(tmp_path / f"rank{i}") for i in range(2))
     centre = Centering(4)
     centre(logits(), 1.0)

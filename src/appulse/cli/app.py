@@ -38,21 +38,25 @@ pretrain = App(
 )
 app.command(pretrain)
 
+SEVERAL = "On several GPUs: torchrun --nproc-per-node=2 -m appulse"
+
 # These read recipes, and so torch: they are imported when they are called.
 pretrain.command(
     "appulse.cli.training:pretrain_spectrum",
     name="spectrum",
-    help="Train the spectrum transformer by masked modelling, and the shift dictionary.",
+    help="Train the spectrum transformer, and what its head reads beside.\n\n"
+    f"{SEVERAL} pretrain spectrum ...",
 )
 pretrain.command(
     "appulse.cli.training:pretrain_image",
     name="image",
-    help="Train the image transformer by self-distillation (DINOv2).",
+    help="Train the image transformer by self-distillation (DINOv2).\n\n"
+    f"{SEVERAL} pretrain image ...",
 )
 app.command(
     "appulse.cli.training:align",
     name="align",
-    help="Align an image tower with a pretrained spectrum tower by contrastive learning.",
+    help=f"Align an image tower with a pretrained spectrum tower.\n\n{SEVERAL} align ...",
 )
 
 for command in (

@@ -14,8 +14,6 @@ from .settings import with_settings
 def pretrain_spectrum(*, survey: Path, out: Path, recipe: Recipe, device: Device = "auto") -> None:
     """Train the spectrum transformer by masked modelling, and the shift dictionary.
 
-    On several GPUs: torchrun --nproc-per-node=2 -m appulse pretrain spectrum ...
-
     Parameters
     ----------
     survey
@@ -30,8 +28,6 @@ def pretrain_spectrum(*, survey: Path, out: Path, recipe: Recipe, device: Device
 @with_settings(unused="image__head", training="pretrain_image", dino="dino", image="image")
 def pretrain_image(*, survey: Path, out: Path, recipe: Recipe, device: Device = "auto") -> None:
     """Train the image transformer by self-distillation (DINOv2).
-
-    On several GPUs: torchrun --nproc-per-node=2 -m appulse pretrain image ...
 
     Parameters
     ----------
@@ -61,8 +57,6 @@ def align(
     device: Device = "auto",
 ) -> None:
     """Align an image tower with a pretrained spectrum tower by contrastive learning.
-
-    On several GPUs: torchrun --nproc-per-node=2 -m appulse align ...
 
     Parameters
     ----------
