@@ -24,6 +24,7 @@ HEADLINES = {
     ("appulse, MLP probe", "image", "redshift", "R²"),
     ("g, r, z boosting", "image", "redshift", "R²"),
     ("aperture boosting", "image", "redshift", "R²"),
+    ("aperture MLP", "image", "redshift", "R²"),
     ("appulse, redshift coordinate", "spectrum", "redshift", "within .003"),
     ("template cross-correlation", "spectrum", "redshift", "within .003"),
 }
