@@ -115,8 +115,10 @@ def pretrain_spectrum(
 def pretrain_image(
     survey: Path, out: Path, recipe: Recipe | None = None, *, device: str = "auto"
 ) -> None:
-    """Trains the image transformer by self-distillation."""
+    """Trains the image transformer by self-distillation; not in shards, which can deadlock."""
     recipe, store = recipe or tiny(), SurveyStore.open(survey)
+    if recipe.pretrain_image.sharding == "shard":
+        raise ValueError("self-distillation cannot train in shards; expected `replicate`")
     training, dino, trunk = (
         recipe.pretrain_image,
         recipe.dino,

@@ -134,7 +134,7 @@ def two(folder, torchrun):
     if not (folder / "rank0").exists():
         stopped(folder / "one-then-two", exact, 7)
         process = torchrun(TWO_RANKS, folder)
-        _, errors = process.communicate()
+        _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
     return folder
 
@@ -212,18 +212,18 @@ def test_a_kill_leaves_the_last_whole_checkpoint(two, torchrun, tmp_path):
     time.sleep(0.1)
     for i in (0, 1):
         os.kill(int((tmp_path / f"pid{i}").read_text()), signal.SIGKILL)
-    process.communicate()
+    process.communicate(timeout=300)
     assert list((tmp_path / "cut").glob("resume-*"))
     assert not (tmp_path / "cut" / "weights.safetensors").exists()
     process = torchrun(SLOWLY, tmp_path / "cut")
-    _, errors = process.communicate()
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert_same(tmp_path / "cut", two / "noisy", rtol=0)
 
 
 def test_a_rank_without_room_is_reported_and_the_last_checkpoint_stays(torchrun, tmp_path):
     process = torchrun(SLOWLY, tmp_path / "cut", "full")
-    _, errors = process.communicate()
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "File too large; the last whole checkpoint is kept" in errors
     assert len(list((tmp_path / "cut").glob("resume-*"))) == 1
