@@ -334,36 +334,30 @@ IN_SHARDS = """
 import pickle, sys
 from dataclasses import replace
 from pathlib import Path
-from appulse.pipeline import align, pretrain_spectrum
+from appulse.pipeline import align, pretrain_image, pretrain_spectrum
 
 recipe = pickle.loads(Path(sys.argv[1]).read_bytes())
 survey, out = Path(sys.argv[2]), Path(sys.argv[3])
-stages = ("pretrain_spectrum", "align")
+stages = ("pretrain_spectrum", "pretrain_image", "align")
 for sharding in ("replicate", "shard"):
     how = {"sharding": sharding, "precision": "float32"}
     configs = {s: replace(getattr(recipe, s), **how) for s in stages}
     folder = out / sharding
     pretrain_spectrum(survey, folder / "spectrum", replace(recipe, **configs), device="cpu")
+    pretrain_image(survey, folder / "image", replace(recipe, **configs), device="cpu")
     align(survey, folder / "spectrum", folder / "align", replace(recipe, **configs), device="cpu")
 """
 
 
-def test_spectra_and_alignments_train_in_shards_as_with_whole_models(run, torchrun, tmp_path):
-    stages = ("pretrain_spectrum", "align")
+def test_every_stage_trains_in_shards_as_with_whole_models(run, torchrun, tmp_path):
+    stages = ("pretrain_spectrum", "pretrain_image", "align")
     short = {s: replace(getattr(run.recipe, s), steps=4, validate_every=4) for s in stages}
     (tmp_path / "recipe").write_bytes(pickle.dumps(replace(run.recipe, **short)))
     process = torchrun(IN_SHARDS, tmp_path / "recipe", run.survey, tmp_path)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
-    for stage in ("spectrum", "align"):
+    for stage in ("spectrum", "image", "align"):
         whole, parts = (load_weights(tmp_path / kind / stage) for kind in ("replicate", "shard"))
         assert list(whole) == list(parts)
         for name in whole:
             torch.testing.assert_close(parts[name], whole[name], rtol=1e-3, atol=1e-4, msg=name)
-
-
-def test_self_distillation_in_shards_is_refused(run, tmp_path):
-    training = replace(run.recipe.pretrain_image, sharding="shard")
-    recipe = replace(run.recipe, pretrain_image=training)
-    with pytest.raises(ValueError, match="cannot train in shards; expected `replicate`"):
-        pipeline.pretrain_image(run.survey, tmp_path / "image", recipe, device="cpu")

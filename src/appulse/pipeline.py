@@ -45,7 +45,7 @@ from .survey.synthetic.block import number_of
 from .survey.synthetic.simulate import simulate_blocks
 from .survey.synthetic.targets import SurveyPopulation
 from .tasks import embed as tasks
-from .training.distribution import by_first_rank, process_group
+from .training.distribution import by_first_rank, join_ranks
 from .training.loop import train
 from .training.run import RunFolder, digest
 
@@ -73,11 +73,11 @@ def simulate(
     return store
 
 
-@process_group()
 def pretrain_spectrum(
     survey: Path, out: Path, recipe: Recipe | None = None, *, device: str = "auto"
 ) -> None:
     """Trains the spectrum transformer, masked or causal; learns what its head reads beside."""
+    join_ranks()
     recipe, store = recipe or tiny(), SurveyStore.open(survey)
     training, tower = recipe.pretrain_spectrum, recipe.spectrum
     run = RunFolder(
@@ -111,14 +111,12 @@ def pretrain_spectrum(
     )
 
 
-@process_group()
 def pretrain_image(
     survey: Path, out: Path, recipe: Recipe | None = None, *, device: str = "auto"
 ) -> None:
-    """Trains the image transformer by self-distillation; not in shards, which can deadlock."""
+    """Trains the image transformer by self-distillation."""
+    join_ranks()
     recipe, store = recipe or tiny(), SurveyStore.open(survey)
-    if recipe.pretrain_image.sharding == "shard":
-        raise ValueError("self-distillation cannot train in shards; expected `replicate`")
     training, dino, trunk = (
         recipe.pretrain_image,
         recipe.dino,
@@ -150,7 +148,6 @@ def pretrain_image(
     )
 
 
-@process_group()
 def align(
     survey: Path,
     spectrum_run: Path,
@@ -167,6 +164,7 @@ def align(
     Raises:
         ValueError: If the image trunk neither learns nor comes from a run.
     """
+    join_ranks()
     recipe, store = recipe or tiny(), SurveyStore.open(survey)
     training, place = recipe.align, resolve_device(device)
     model = _model_to_align(recipe, spectrum_run, image_run)

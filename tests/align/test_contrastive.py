@@ -81,13 +81,13 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from safetensors.torch import save_file
 from test_contrastive import *
-from appulse.training.distribution import Objective, parallel, process_group, rank
-with process_group():
-    objective = parallel(Objective(Towers(), towers_loss))
-    loss = objective(galaxies()[5 * rank() :][:5])
-    loss.backward()
-    found = {{name: p.grad for name, p in objective.module.model.named_parameters()}}
-    save_file({{**found, "loss": loss.detach()}}, sys.argv[1] + str(rank()))
+from appulse.training.distribution import Objective, join_ranks, parallel, rank
+join_ranks()
+objective = parallel(Objective(Towers(), towers_loss))
+loss = objective(galaxies()[5 * rank() :][:5])
+loss.backward()
+found = {{name: p.grad for name, p in objective.module.model.named_parameters()}}
+save_file({{**found, "loss": loss.detach()}}, sys.argv[1] + str(rank()))
 """
 
 

@@ -210,18 +210,18 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from safetensors.torch import save_file
 from test_dino import *
-from appulse.training.distribution import parallel, process_group, rank
-with process_group():
-    rows = slice(2 * rank(), 2 * rank() + 2)
-    found = {{**gradients("centering", rows, parallel), **gradients("sinkhorn", rows, parallel)}}
-    mine = logits()[6:] if rank() else logits()[:6]
-    centre = Centering(4)
-    centre(mine, 1.0)
-    centre(mine[: 3 * rank()], 1.0)  # nothing hidden on the first rank
-    centre(mine[:0], 1.0)  # nor on any
-    assigned = sinkhorn(mine, 0.5)
-    found |= {{"centre": centre.center, "assigned": assigned}}
-    save_file(found, sys.argv[1] + str(rank()))
+from appulse.training.distribution import join_ranks, parallel, rank
+join_ranks()
+rows = slice(2 * rank(), 2 * rank() + 2)
+found = {{**gradients("centering", rows, parallel), **gradients("sinkhorn", rows, parallel)}}
+mine = logits()[6:] if rank() else logits()[:6]
+centre = Centering(4)
+centre(mine, 1.0)
+centre(mine[: 3 * rank()], 1.0)  # nothing hidden on the first rank
+centre(mine[:0], 1.0)  # nor on any
+assigned = sinkhorn(mine, 0.5)
+found |= {{"centre": centre.center, "assigned": assigned}}
+save_file(found, sys.argv[1] + str(rank()))
 """
 
 

@@ -53,40 +53,40 @@ def slowly(*arguments):
     time.sleep(0.3)  # a rank that did not wait would see nothing yet
     save(*arguments)
 run_module.save_tensors = slowly
-with distribution.process_group():
-    (out / f"rank{{rank()}}").mkdir()
-    result = run(out / "exact", exact)
-    assert (out / "exact" / "weights.safetensors").exists()  # on both ranks at once
-    (out / f"rank{{rank()}}" / digest(result.state_dict())).touch()
+distribution.join_ranks()
+(out / f"rank{{rank()}}").mkdir()
+result = run(out / "exact", exact)
+assert (out / "exact" / "weights.safetensors").exists()  # on both ranks at once
+(out / f"rank{{rank()}}" / digest(result.state_dict())).touch()
 
-    run(out / "whole", noisy)
-    calls = []
-    def until(m, x):
-        calls.append(1)
-        if rank() == 1 and len(calls) == 9:  # in the fifth step
-            os.kill(os.getpid(), signal.SIGINT)
-        return noisy(m, x)
-    try:
-        run(out / "cut", until)
-    except KeyboardInterrupt:
-        assert len(calls) == 10
-        assert (out / "cut" / "resume.safetensors").exists()
-        (out / f"rank{{rank()}}" / "interrupted").touch()
-    run(out / "cut", noisy)
+run(out / "whole", noisy)
+calls = []
+def until(m, x):
+    calls.append(1)
+    if rank() == 1 and len(calls) == 9:  # in the fifth step
+        os.kill(os.getpid(), signal.SIGINT)
+    return noisy(m, x)
+try:
+    run(out / "cut", until)
+except KeyboardInterrupt:
+    assert len(calls) == 10
+    assert (out / "cut" / "resume.safetensors").exists()
+    (out / f"rank{{rank()}}" / "interrupted").touch()
+run(out / "cut", noisy)
 
-    draws = []
-    def drawn(m, x):
-        draws.append(torch.rand(()).item())
-        return noisy(m, x)
-    run(out / "draws", drawn, replace(CONFIG, steps=3))
-    (out / f"rank{{rank()}}" / "draws").write_text(" ".join(map(str, draws)))
+draws = []
+def drawn(m, x):
+    draws.append(torch.rand(()).item())
+    return noisy(m, x)
+run(out / "draws", drawn, replace(CONFIG, steps=3))
+(out / f"rank{{rank()}}" / "draws").write_text(" ".join(map(str, draws)))
 
-    def rows():
-        assert rank() == 0
-        yield {{"x": torch.arange(3)}}
-    assert len(TensorCache.create(out / "cache", 3, rows())) == 3
-    assert anywhere(rank() == 1, rank() == 0, False) == [True, True, False]
-    assert total(torch.tensor(rank() + 1.0)) == 3
+def rows():
+    assert rank() == 0
+    yield {{"x": torch.arange(3)}}
+assert len(TensorCache.create(out / "cache", 3, rows())) == 3
+assert anywhere(rank() == 1, rank() == 0, False) == [True, True, False]
+assert total(torch.tensor(rank() + 1.0)) == 3
 """
 
 
@@ -135,11 +135,11 @@ def test_no_two_ranks_or_steps_draw_the_same(two):
 
 
 def test_alone_a_process_is_the_first_of_one():
-    with distribution.process_group():
-        assert (rank(), ranks()) == (0, 1)
-        done = []
-        by_first_rank(lambda: done.append(1))
-        assert done == [1]
-        x = torch.ones(3, requires_grad=True)
-        assert total(x) is x
-        assert anywhere(True, False) == [True, False]
+    distribution.join_ranks()
+    assert (rank(), ranks()) == (0, 1)
+    done = []
+    by_first_rank(lambda: done.append(1))
+    assert done == [1]
+    x = torch.ones(3, requires_grad=True)
+    assert total(x) is x
+    assert anywhere(True, False) == [True, False]

@@ -102,24 +102,24 @@ IMPORTS = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_sharding import *
-from appulse.training.distribution import process_group
+from appulse.training.distribution import join_ranks
 out = Path(sys.argv[1])
 """
 
 TWO_RANKS = f"""
 {IMPORTS}
-with process_group():
-    model = run(out / "exact")
-    held = sum(p.to_local().numel() for p in model.parameters())
-    (out / f"rank{{rank()}}").write_text(str(held))
-    run(out / "noisy", noisy)
-    stopped(out / "cut", noisy, 6)
-    run(out / "cut", noisy)
-    stopped(out / "two-then-one", exact, 5)
-    run(out / "one-then-two")
-    best = iter([3.0, 1.0, 2.0])
-    validate = lambda m: {{"validation_loss": next(best)}}
-    run(out / "best", config=replace(CONFIG, ema=None), validate=validate)
+join_ranks()
+model = run(out / "exact")
+held = sum(p.to_local().numel() for p in model.parameters())
+(out / f"rank{{rank()}}").write_text(str(held))
+run(out / "noisy", noisy)
+stopped(out / "cut", noisy, 6)
+run(out / "cut", noisy)
+stopped(out / "two-then-one", exact, 5)
+run(out / "one-then-two")
+best = iter([3.0, 1.0, 2.0])
+validate = lambda m: {{"validation_loss": next(best)}}
+run(out / "best", config=replace(CONFIG, ema=None), validate=validate)
 """
 
 
@@ -198,9 +198,9 @@ def slow(model, x):
     if len(sys.argv) > 2 and rank() == 1 and list(out.glob("resume-*")):
         resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))  # no room on one of two disks
     return noisy(model, x)
-with process_group():
-    (out.parent / f"pid{{rank()}}").write_text(str(os.getpid()))
-    run(out, slow, replace(CONFIG, save_every=0.0))
+join_ranks()
+(out.parent / f"pid{{rank()}}").write_text(str(os.getpid()))
+run(out, slow, replace(CONFIG, save_every=0.0))
 """
 
 

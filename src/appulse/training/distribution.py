@@ -5,9 +5,10 @@ of each batch; gradients are averaged over ranks. Rank 0 alone writes files, but
 a process is rank 0 of 1, and everything here does nothing.
 """
 
+import atexit
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -21,23 +22,19 @@ from ..device import Sharding
 LONGEST = timedelta(days=1)  # that ranks wait for work of the first; torchrun ends them if it fails
 
 
-@contextmanager
-def process_group() -> Iterator[None]:
-    """Joins the processes that torchrun started for as long as the block runs; gloo and NCCL.
+def join_ranks() -> None:
+    """Joins the processes that torchrun started, by gloo and NCCL, until this one ends.
 
+    Once: a second group of the same processes would meet the addresses of the first, and wait.
     After Ctrl-C torchrun gives them 30 seconds to end their step and save.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or _together():
-        yield
         return
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=LONGEST)
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    atexit.register(dist.destroy_process_group)
 
 
 def _together() -> bool:
