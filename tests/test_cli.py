@@ -1,5 +1,4 @@
 import json
-import os
 import pickle
 import shutil
 import signal
@@ -284,7 +283,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, run, recipe, monkeypatch):
     loss = pipeline.pair_loss
 
     def interrupted(*args):
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         return loss(*args)
 
     monkeypatch.setattr(pipeline, "pair_loss", interrupted)

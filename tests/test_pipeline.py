@@ -1,4 +1,3 @@
-import os
 import shutil
 import signal
 from dataclasses import replace
@@ -40,7 +39,7 @@ def interrupting(function, call):
     def interrupted(*args, **kwargs):
         calls.append(1)
         if len(calls) == call:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return function(*args, **kwargs)
 
     return interrupted

@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 from dataclasses import replace
 
@@ -254,7 +253,7 @@ def test_an_interrupted_fit_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
     look = BestWeights.look
 
     def interrupted(self, estimator):
-        os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C, once the first check has found weights
+        signal.raise_signal(signal.SIGINT)  # Ctrl-C, once the first check has found weights
         return look(self, estimator)
 
     monkeypatch.setattr(BestWeights, "look", interrupted)

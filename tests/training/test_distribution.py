@@ -64,7 +64,7 @@ calls = []
 def until(m, x):
     calls.append(1)
     if rank() == 1 and len(calls) == 9:  # in the fifth step
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
     return noisy(m, x)
 try:
     run(out / "cut", until)

@@ -218,7 +218,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(tmp_path, stop):
     def until(m, x):
         interrupted.append(1)
         if len(interrupted) == stop:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return loss(m, x)
 
     with pytest.raises(KeyboardInterrupt):
