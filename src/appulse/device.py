@@ -6,7 +6,6 @@ from typing import Literal
 import torch
 
 Precision = Literal["auto", "float32", "bfloat16"]
-Sharding = Literal["replicate", "shard"]  # each of several processes holds a model, or a part of it
 
 
 def resolve_device(name: str = "auto") -> torch.device:

@@ -10,15 +10,14 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..device import Sharding
-
+Sharding = Literal["replicate", "shard"]  # each rank holds a model, or a part
 LONGEST = timedelta(days=1)  # that ranks wait for work of the first; torchrun ends them if it fails
 
 

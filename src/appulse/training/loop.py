@@ -10,9 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..device import Precision, Sharding, autocast, resolve_device
+from ..device import Precision, autocast, resolve_device
 from ..progress import bar
-from .distribution import Objective, anywhere, parallel, postponed, rank, ranks, total, whole
+from .distribution import (
+    Objective,
+    Sharding,
+    anywhere,
+    parallel,
+    postponed,
+    rank,
+    ranks,
+    total,
+    whole,
+)
 from .early_stopping import EarlyStopping
 from .groups import Group, matrices_decay, merged
 from .interrupts import noted_interrupts

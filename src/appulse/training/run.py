@@ -23,10 +23,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..device import Sharding
 from ..files import atomic_path
 from ..provenance import provenance
-from .distribution import by_first_rank, gathered, rank
+from .distribution import Sharding, by_first_rank, gathered, rank
 from .tensorboard import tensorboard
 
 
