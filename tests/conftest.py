@@ -1,6 +1,7 @@
 """Shapes and types are checked in every test; one small run of the pipeline is shared by all."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,10 @@ install_import_hook("appulse", "beartype.beartype")
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("dev", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+# A shell ignores Ctrl-C for what it runs in the background; tests send it to themselves.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
