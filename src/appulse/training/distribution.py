@@ -7,6 +7,7 @@ a process is rank 0 of 1, and everything here does nothing.
 
 import atexit
 import os
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
@@ -33,7 +34,17 @@ def join_ranks() -> None:
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=LONGEST)
-    atexit.register(dist.destroy_process_group)
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    """Ends the group when its threads are idle.
+
+    If one still lets go of the last sum, it becomes the group's last owner, and gloo's destructor,
+    which waits for that very thread, ends the process.
+    """
+    time.sleep(0.2)
+    dist.destroy_process_group()
 
 
 def _together() -> bool:
