@@ -3,9 +3,24 @@
 import hashlib
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from .model import Model, load_run
 from .published import load_checkpoint
+
+
+class Pin(NamedTuple):
+    """What a hub repository holds where its id comes without a revision."""
+
+    commit: str  # its first digits
+    sha256: str  # a pattern
+    size: int  # bytes
+
+
+# As the hub declared them in September 2026; only these digits of the hashes are known to us.
+PINS = {
+    "polymathic-ai/astroclip": Pin("4af71e52", r"e1689395[0-9a-f]{52}6d56", 1_680_929_841),
+}
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?")
 
@@ -16,7 +31,8 @@ def load(source: str | Path) -> Model:
     Args:
         source: A run folder of `appulse align` or `appulse convert`; a published AstroCLIP,
             SpecFormer or DINOv2 teacher checkpoint; or a hub id such as
-            "polymathic-ai/astroclip", perhaps with "@" and a revision.
+            "polymathic-ai/astroclip", perhaps with "@" and a revision. Without one, what is in
+            `PINS` must still be what the hub has.
 
     Raises:
         ValueError: If it is none of these, unfinished, damaged or unsafe.
@@ -43,7 +59,8 @@ def download(repository: str, revision: str | None = None) -> Path:
     """The checkpoint of a hub repository, named as the repository, from the cache if it is there.
 
     Raises:
-        OSError: If the hub cannot be reached, or what is in the cache is damaged.
+        OSError: If the hub cannot be reached, what is in the cache is damaged, or is another file
+            than the one that is pinned.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -58,7 +75,25 @@ def download(repository: str, revision: str | None = None) -> Path:
             "file where you expected one, check its name"
         ) from error
     _require_intact(path)
+    if revision is None and repository in PINS:
+        require_pinned(path, repository, PINS[repository])
     return path
+
+
+def require_pinned(path: Path, repository: str, pin: Pin) -> None:
+    """That a file of the hub's cache, `snapshots/COMMIT/NAME`, is the one that is pinned.
+
+    Raises:
+        OSError: If it is another; a revision in the id takes it nevertheless.
+    """
+    commit, sha256, size = path.parent.name, path.resolve().name, path.stat().st_size
+    same = commit.startswith(pin.commit) and re.fullmatch(pin.sha256, sha256) and size == pin.size
+    if not same:
+        raise OSError(
+            f"{repository} has changed: {path.name} of {size:,} bytes, SHA-256 {sha256}, at commit "
+            f"{commit}; expected {pin.size:,} bytes, {pin.sha256}, at {pin.commit}; if you trust "
+            f"the new file, give {repository}@{commit}"
+        )
 
 
 def _require_intact(path: Path) -> None:
