@@ -28,6 +28,7 @@ from .protocol import Predictions, fit_predict
 from .resnet import ResNet, ResNetConfig
 
 FAINTEST = 0.05  # 1e-17 erg/s/cm²/Å; what is fainter is not blown up
+FEW = 1000  # labels, up to which a network is smaller and sees them more often
 AT_ONCE = 256  # galaxies in memory while reading and predicting
 
 Pixels = Shaped[np.ndarray, "B *_"]  # nanomaggies (3, y, x), or 1e-17 erg/s/cm²/Å (L,)
@@ -43,30 +44,30 @@ class SupervisedConfig:
     size: int = 72  # pixels of an image's centre
 
 
-def resnet(width: int = 32, seed: int = 0) -> SupervisedConfig:
-    """ResNet18 for a CPU; AstroCLIP's has a width of 64. Steps as `conv_att`."""
-    return SupervisedConfig(ResNetConfig(width), _training(seed, weight_decay=0.05))
+def resnet(labels: int, seed: int = 0) -> SupervisedConfig:
+    """ResNet18 for a CPU, narrower where labels are few; AstroCLIP's has a width of 64."""
+    width = 16 if labels <= FEW else 32
+    return SupervisedConfig(ResNetConfig(width), _training(labels, seed, weight_decay=0.05))
 
 
-def conv_att(seed: int = 0) -> SupervisedConfig:
-    """Conv+Att, twice as wide as AstroCLIP's.
-
-    As many steps for 100 galaxies as for 12,000, of which they are 12 epochs: enough by
-    benchmarks/supervised.py.
-    """
+def conv_att(labels: int, seed: int = 0) -> SupervisedConfig:
+    """Conv+Att, twice as wide as AstroCLIP's."""
     network = ConvAttConfig(channels=(16, 32, 32, 64), hidden=(64, 64))
-    return SupervisedConfig(network, _training(seed, weight_decay=0.3))
+    return SupervisedConfig(network, _training(labels, seed, weight_decay=0.3))
 
 
-def _training(seed: int, weight_decay: float) -> TrainingConfig:
+def _training(labels: int, seed: int, weight_decay: float) -> TrainingConfig:
+    """Long enough by benchmarks/features.py: twice the steps bring nothing."""
+    few = labels <= FEW
     return TrainingConfig(
-        steps=2300,
-        batch_size=64,
+        steps=1000 if few else 2300,
+        batch_size=32 if few else 64,
         learning_rate=5e-3,
         weight_decay=weight_decay,
-        warmup=230,
+        warmup=100 if few else 230,
+        ema=0.99,
         validate_every=50,
-        patience=20,
+        patience=10 if few else 20,
         seed=seed,
     )
 

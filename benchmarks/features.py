@@ -1,0 +1,178 @@
+"""What the features are worth, on a frozen survey: predictions of every method, by seed.
+
+    appulse simulate --n 100000 --seed 1002 --out v1-100k.lance
+    python benchmarks/features.py v1-100k.lance WORK --seeds 0 1 2
+    python benchmarks/features_table.py v1-100k.lance WORK
+
+Towers learn on encoder-train without labels, probes and supervised networks on labels of
+head-train; 1,000 galaxies of validation say when to stop, the first 6,000 of test are predicted.
+What is in WORK is not done again, so parts of the whole may run one after another (`--only`).
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from appulse.evaluate.comparison import from_pixels, labels_of
+from appulse.evaluate.supervised import (
+    SupervisedConfig,
+    SupervisedLearner,
+    conv_att,
+    read_pixels,
+    resnet,
+)
+from appulse.survey.store import SurveyStore
+from appulse.survey.survey import PROPERTIES
+from appulse.tasks.probes import KNNProbe, MLPProbe
+from features_towers import VARIANTS, Towers, Vectors, same, without_brightness
+
+COUNTS = (100, 300, 1000, 3000)  # labels, and all
+SIZES = {"head-train": None, "validation": 1000, "test": 6000}  # galaxies of each part
+LABEL_EFFICIENT = ("appulse", "spectrum SSL")
+Made = dict[str, np.ndarray]  # predictions of test galaxies by target, or vectors
+
+
+class Bench:
+    """The galaxies of the three parts, and a folder of what methods made of them."""
+
+    def __init__(self, survey: Path, work: Path):
+        self.survey, self.work, self.store = survey, work, SurveyStore.open(survey)
+        self.rows = {part: self.store.rows(part)[:n] for part, n in SIZES.items()}
+        known = {part: labels_of(self.store, part) for part in SIZES}
+        self.labels = {
+            part: {name: values[: len(self.rows[part])] for name, values in columns.items()}
+            for part, columns in known.items()
+        }
+        self.y = {
+            part: np.stack([columns[name] for name in PROPERTIES], axis=1)
+            for part, columns in self.labels.items()
+        }
+
+    def kept(self, name: str, seed: int, make: Callable[[], Made]) -> Made:
+        """What `make` makes, made once."""
+        path = self.work / f"seed-{seed}" / f"{name}.npz"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made = make()
+            with path.with_suffix(".part").open("wb") as file:
+                np.savez(file, **made)  # type: ignore[arg-type]
+            path.with_suffix(".part").rename(path)
+            print(path, flush=True)
+        with np.load(path) as file:
+            return dict(file)
+
+    def subset(self, count: int, seed: int) -> np.ndarray:
+        """Which galaxies of head-train are labelled: the same for every method."""
+        order = np.random.default_rng(seed).permutation(len(self.rows["head-train"]))
+        return np.sort(order[:count])
+
+    def pixels(self, part: str, config: SupervisedConfig, name: str) -> np.ndarray:
+        """What a supervised network sees of a part; read once, and memory-mapped."""
+        path = self.work / "pixels" / f"{part}-{name}.npy"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, read_pixels(self.store, self.rows[part], config))
+        return np.load(path, mmap_mode="r")
+
+
+def supervised(bench: Bench, seed: int, counts: Sequence[int]) -> None:
+    """ResNet on images and Conv+Att on spectra from so many labels."""
+    for count in counts:
+        for name, recipe in (("ResNet", resnet), ("Conv+Att", conv_att)):
+            asked = partial(trained, bench, recipe(count, seed), name, count)
+            bench.kept(f"{name}, {count} labels", seed, asked)
+
+
+def trained(bench: Bench, config: SupervisedConfig, name: str, count: int) -> Made:
+    """Predictions of a network that learned from `count` labels."""
+    seed = config.training.seed
+    out = bench.work / f"seed-{seed}" / "runs" / f"{name}-{count}"
+    learner = SupervisedLearner(config, out, "cpu")
+    rows = bench.subset(count, seed)
+    x, x_val, x_test = (bench.pixels(part, config, name) for part in SIZES)
+    targets = {"properties": bench.y}
+    if name == "ResNet" and len(rows) == len(x):
+        targets["morphology"] = {part: bench.labels[part]["morphology"] for part in SIZES}
+    made: Made = {}
+    for target, y in targets.items():
+        fitted = learner.fit(x[rows], y["head-train"][rows], np.array(x_val), y["validation"])
+        made[target] = fitted.predict(np.array(x_test))
+    return made
+
+
+def features(bench: Bench, seed: int, counts: Sequence[int]) -> None:
+    """Our towers, whole and with stages left out, and what needs no network, through probes."""
+    towers = Towers(bench.survey, bench.work / f"seed-{seed}", seed)
+    vectors: dict[str, Callable[[], Vectors]] = {
+        **{name: partial(towers.aligned, name) for name in VARIANTS},
+        "image SSL": partial(towers.image_alone, True),
+        "random weights": partial(towers.image_alone, False),
+        "spectrum SSL": towers.spectrum_alone,
+        "masked transformer": towers.transformer_alone,
+        "MLP towers": partial(towers.feature_towers, same),
+        "MLP towers without brightness": partial(towers.feature_towers, without_brightness),
+    }
+    for name, make in vectors.items():
+        made = bench.kept(f"vectors of {name}", seed, make)
+        for modality in sorted({key.split(", ")[0] for key in made}):
+            seen = {part: made[f"{modality}, {part}"] for part in SIZES}
+            bench.kept(f"{name}, {modality}", seed, partial(probed, bench, seen, seed))
+            if name in LABEL_EFFICIENT:
+                for count in counts:
+                    some = partial(probed, bench, seen, seed, count)
+                    bench.kept(f"{name}, {modality}, {count} labels", seed, some)
+    bench.kept("dictionary", seed, lambda: {"redshift": towers.redshifts()})
+
+
+def probed(bench: Bench, seen: Vectors, seed: int, count: int | None = None) -> Made:
+    """Predictions of both probes; with all labels of the morphology too, and of boosting."""
+    rows = bench.subset(count or len(seen["head-train"]), seed)
+    x, y = seen["head-train"][rows], bench.y["head-train"][rows]
+    others = seen["validation"], bench.y["validation"]
+    made = {
+        "k-NN": KNNProbe.fit(x, y, *others).predict(seen["test"]),
+        "MLP": MLPProbe.fit(x, y, *others, seed=seed).predict(seen["test"]),
+    }
+    if count is None:
+        names, names_val = (bench.labels[p]["morphology"] for p in ("head-train", "validation"))
+        learnt = MLPProbe.fit(x, names[rows], others[0], names_val, seed=seed)
+        made["morphology"] = learnt.predict(seen["test"])
+    return made
+
+
+def baselines(bench: Bench) -> None:
+    """What needs no seed: boosting, MLPs and principal components of pixels, template redshifts."""
+    if (bench.work / "seed-0" / "synthetic photometry.npz").exists():
+        return
+    known = {part: labels_of(bench.store, part) for part in SIZES}
+    predictions, match = from_pixels(bench.store, known)
+    for made in predictions:
+        values = {name: column[: SIZES["test"]] for name, column in made.values.items()}
+        bench.kept(f"{made.method}, {made.modality}", 0, partial(dict, values))
+    vectors = {"image": match.image[: SIZES["test"]], "spectrum": match.spectrum[: SIZES["test"]]}
+    bench.kept("synthetic photometry", 0, partial(dict, vectors))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("survey", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--counts", type=int, nargs="*", default=COUNTS)
+    parser.add_argument("--only", choices=["baselines", "features", "supervised"])
+    asked = parser.parse_args()
+    bench = Bench(asked.survey, asked.work)
+    if asked.only in (None, "baselines"):
+        baselines(bench)
+    for seed in asked.seeds:
+        if asked.only in (None, "features"):
+            features(bench, seed, asked.counts)
+        if asked.only in (None, "supervised"):
+            supervised(bench, seed, [*asked.counts, len(bench.rows["head-train"])])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""Our towers for benchmarks/features.py: learned on encoder-train, whole and without a stage."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from appulse import pipeline
+from appulse.align.model import Model
+from appulse.align.pairs import Pairs, Tokens, cache_pairs, pair_loss, retrieval, take_pairs
+from appulse.align.towers import ImageTower, ImageTowerConfig, pretraining_trunk
+from appulse.evaluate.feature_towers import Features, FeatureTowersConfig, fit_feature_towers
+from appulse.image.preprocess import SOFTENING as NANOMAGGIES
+from appulse.recipes import Recipe, tiny
+from appulse.spectrum.preprocess import BANDS
+from appulse.spectrum.preprocess import SOFTENING as DENSITY
+from appulse.survey.batches import BatchOrder
+from appulse.survey.store import SurveyStore
+from appulse.training.loop import TrainingConfig, train
+from appulse.training.run import RunFolder, digest
+
+MOST = {"encoder-train": 10**9, "head-train": 10**9, "validation": 1000, "test": 6000}
+CPU = torch.device("cpu")
+AT_ONCE = 512
+TOTAL = 6  # index of the 6″ aperture
+FLUX = 30.0  # nanomaggies, and 1e-17 erg/s/cm²/Å × 10, that every galaxy gets without brightness
+SHIFT, AT_REST = BANDS, -11  # columns of a spectrum's features: shift; components, brightness
+FEATURE_TRAINING = TrainingConfig(
+    steps=1000, batch_size=1024, weight_decay=0.3, validate_every=50, patience=8
+)
+Vectors = dict[str, np.ndarray]  # unit vectors by "modality, part"
+
+
+def recipe(seed: int) -> Recipe:
+    """The demo's recipe, longer: there are six times as many pairs."""
+    made = tiny()
+    return replace(
+        made,
+        pretrain_spectrum=replace(made.pretrain_spectrum, seed=seed),
+        pretrain_image=replace(made.pretrain_image, seed=seed),
+        align=replace(made.align, seed=seed, steps=600),
+    )
+
+
+def same(pairs: Pairs) -> Pairs:
+    """Nothing changed."""
+    return pairs
+
+
+def without_spectrum_ssl(pairs: Pairs) -> Pairs:
+    """Of spectra the band fluxes alone: no dictionary, components or transformer."""
+    spectrum = pairs.spectrum
+    features = spectrum.features.clone()
+    features[:, BANDS:] = 0
+    return pairs._replace(spectrum=Tokens(features, torch.zeros_like(spectrum.tokens)))
+
+
+def without_brightness(pairs: Pairs) -> Pairs:
+    """Images of one total flux in r, spectra of one mean flux; noise shows how bright they were."""
+    image, spectrum = pairs
+    apertures = NANOMAGGIES * image.features.sinh().view(len(image.features), 3, -1)
+    scale = FLUX / apertures[:, 1, TOTAL].clamp(min=0.1)
+    bands = DENSITY * spectrum.features[:, :BANDS].sinh()
+    level = FLUX / 10 / bands.mean(1, keepdim=True).clamp(min=0.01)
+    shape = (bands * level / DENSITY).asinh()
+    tokens = spectrum.tokens.clone()
+    tokens[:, 0] = 0  # the transformer's own of brightness
+    return Pairs(
+        image._replace(
+            flux=image.flux * scale[:, None, None, None],
+            features=(apertures * scale[:, None, None] / NANOMAGGIES).asinh().flatten(1),
+        ),
+        Tokens(torch.cat([shape, spectrum.features[:, BANDS:-1], 0 * level], 1), tokens),
+    )
+
+
+class Variant(NamedTuple):
+    """An alignment: whether the image tower was pretrained, and what is done to its pairs."""
+
+    pretrained: bool = True
+    change: Callable[[Pairs], Pairs] = same
+
+
+VARIANTS = {
+    "appulse": Variant(),
+    "without image SSL": Variant(pretrained=False),
+    "without spectrum SSL": Variant(change=without_spectrum_ssl),
+    "without brightness": Variant(change=without_brightness),
+}
+
+
+class Towers:
+    """Pretrained towers of one seed, and what they see of every part, computed once."""
+
+    def __init__(self, survey: Path, work: Path, seed: int):
+        self.work, self.recipe = work, recipe(seed)
+        self.store = SurveyStore.open(survey)
+        pipeline.pretrain_spectrum(survey, work / "spectrum", self.recipe, device="cpu")
+        pipeline.pretrain_image(survey, work / "image", self.recipe, device="cpu")
+        model = self.model()
+        self.pairs = {
+            part: cache_pairs(work / "pairs" / part, model, self.store, part, "cpu", "auto")
+            for part in MOST
+        }
+
+    def model(self, pretrained: bool = True) -> Model:
+        """Before alignment."""
+        torch.manual_seed(self.recipe.align.seed)
+        model = Model(self.recipe.model)
+        model.spectrum.load_pretrained(self.work / "spectrum")
+        if pretrained:
+            model.image.load_pretrained(self.work / "image")
+        self.recipe.learning.apply(model)
+        return model
+
+    def take(self, part: str, rows: np.ndarray | slice) -> Pairs:
+        """Some pairs of a part."""
+        return take_pairs(self.pairs[part], rows, CPU)
+
+    def features(self, part: str, change: Callable[[Pairs], Pairs] = same) -> Features:
+        """What both heads read beside tokens."""
+        changed = [change(pairs) for pairs in self._batches(part)]
+        image, spectrum = (torch.cat([side[i].features for side in changed]) for i in (0, 1))
+        return Features(image.numpy(), spectrum.numpy())
+
+    def _batches(self, part: str) -> Iterator[Pairs]:
+        rows = min(len(self.pairs[part]), MOST[part])
+        for start in range(0, rows, AT_ONCE):
+            yield self.take(part, slice(start, min(start + AT_ONCE, rows)))
+
+    def aligned(self, name: str) -> Vectors:
+        """Unit vectors of the three last parts, after alignment of a variant."""
+        pretrained, change = VARIANTS[name]
+        model = self.model(pretrained)
+        features = self.features("encoder-train", change)
+        model.image.standardise(torch.from_numpy(features.image))
+        model.spectrum.standardise(torch.from_numpy(features.spectrum))
+        training = self.recipe.align
+        config = {"variant": name, "training": asdict(training)}
+        config["start"] = digest(model.state_dict())
+        held_out = change(self.take("validation", slice(1000)))
+        model = train(
+            model,
+            lambda model, pairs: pair_loss(model, change(pairs)),
+            partial(self._shuffled, "encoder-train"),
+            training,
+            RunFolder(self.work / "runs" / name, config),
+            validate=lambda model: retrieval(model, held_out),
+            device="cpu",
+            title=name,
+        ).eval()
+        return self._embed(model, change)
+
+    def _shuffled(self, part: str, step: int) -> Iterator[Pairs]:
+        order = BatchOrder(np.arange(len(self.pairs[part])), **self.recipe.align.order(step))
+        return (self.take(part, rows) for rows in order)
+
+    @torch.inference_mode()
+    def _embed(self, model: Model, change: Callable[[Pairs], Pairs]) -> Vectors:
+        made: dict[str, list[Tensor]] = {}
+        for part in list(MOST)[1:]:
+            for pairs in map(change, self._batches(part)):
+                sides = model.image(pairs.image), model.spectrum.head(*pairs.spectrum)
+                for modality, vectors in zip(("image", "spectrum"), sides, strict=True):
+                    made.setdefault(f"{modality}, {part}", []).append(F.normalize(vectors))
+        return {name: torch.cat(parts).numpy() for name, parts in made.items()}
+
+    @torch.inference_mode()
+    def image_alone(self, pretrained: bool) -> Vectors:
+        """Class tokens of the image transformer, self-distilled or with random weights."""
+        torch.manual_seed(self.recipe.align.seed)
+        tower = ImageTower(ImageTowerConfig(pretraining_trunk(self.recipe.image.trunk), None))
+        if pretrained:
+            tower.load_pretrained(self.work / "image")
+        tower.eval()
+        return {
+            f"image, {part}": torch.cat([tower(p.image) for p in self._batches(part)]).numpy()
+            for part in list(MOST)[1:]
+        }
+
+    def spectrum_alone(self) -> Vectors:
+        """What the spectrum tower measures without labels: redshift, brightness, looks at rest."""
+        rest = self.model().spectrum.rest
+        vectors = {}
+        for part in list(MOST)[1:]:
+            features = self.features(part).spectrum
+            vectors[f"spectrum, {part}"] = rest.describe(features[:, SHIFT], features[:, AT_REST:])
+        return vectors
+
+    def transformer_alone(self) -> Vectors:
+        """Mean over the tokens of the masked spectrum transformer."""
+        return {
+            f"spectrum, {part}": np.concatenate(
+                [p.spectrum.tokens.mean(1).numpy() for p in self._batches(part)]
+            )
+            for part in list(MOST)[1:]
+        }
+
+    def redshifts(self) -> np.ndarray:
+        """Of the test's spectra, by the dictionary."""
+        shift = self.features("test").spectrum[:, SHIFT]
+        return np.expm1(shift + self.model().spectrum.dictionary.zero_point.item())
+
+    def feature_towers(self, change: Callable[[Pairs], Pairs]) -> Vectors:
+        """Vectors of two MLPs on what our heads read beside tokens."""
+        seen = {part: self.features(part, change) for part in MOST}
+        training = replace(FEATURE_TRAINING, seed=self.recipe.align.seed)
+        towers = fit_feature_towers(
+            seen["encoder-train"],
+            seen["validation"],
+            self.work / "runs" / f"MLP towers, {change.__name__}",
+            FeatureTowersConfig(training),
+            device="cpu",
+        )
+        made = {}
+        for part in list(MOST)[1:]:
+            made[f"image, {part}"] = towers.image_vectors(seen[part].image)
+            made[f"spectrum, {part}"] = towers.spectrum_vectors(seen[part].spectrum)
+        return made
