@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from appulse.training.loop import TrainingConfig, train
 from appulse.training.run import RunFolder, digest
 
 MOST = {"encoder-train": 10**9, "head-train": 10**9, "validation": 1000, "test": 6000}
+T = TypeVar("T")
 CPU = torch.device("cpu")
 AT_ONCE = 512
 TOTAL = 6  # index of the 6″ aperture
@@ -38,19 +39,24 @@ Vectors = dict[str, np.ndarray]  # unit vectors by "modality, part"
 
 
 def recipe(seed: int) -> Recipe:
-    """The demo's recipe, longer: there are six times as many pairs."""
+    """The demo's recipe."""
     made = tiny()
     return replace(
         made,
         pretrain_spectrum=replace(made.pretrain_spectrum, seed=seed),
         pretrain_image=replace(made.pretrain_image, seed=seed),
-        align=replace(made.align, seed=seed, steps=600),
+        align=replace(made.align, seed=seed),
     )
 
 
-def same(pairs: Pairs) -> Pairs:
+def longer(training: TrainingConfig) -> TrainingConfig:
+    """For six times the demo's pairs."""
+    return replace(training, steps=900, batch_size=1024, weight_decay=0.3)
+
+
+def same(x: T) -> T:
     """Nothing changed."""
-    return pairs
+    return x
 
 
 def without_spectrum_ssl(pairs: Pairs) -> Pairs:
@@ -81,14 +87,16 @@ def without_brightness(pairs: Pairs) -> Pairs:
 
 
 class Variant(NamedTuple):
-    """An alignment: whether the image tower was pretrained, and what is done to its pairs."""
+    """An alignment: how it learns, from which image tower, and what is done to its pairs."""
 
+    schedule: Callable[[TrainingConfig], TrainingConfig] = same
     pretrained: bool = True
     change: Callable[[Pairs], Pairs] = same
 
 
 VARIANTS = {
-    "appulse": Variant(),
+    "appulse": Variant(longer),
+    "appulse, the demo's steps": Variant(),
     "without image SSL": Variant(pretrained=False),
     "without spectrum SSL": Variant(change=without_spectrum_ssl),
     "without brightness": Variant(change=without_brightness),
@@ -136,19 +144,19 @@ class Towers:
 
     def aligned(self, name: str) -> Vectors:
         """Unit vectors of the three last parts, after alignment of a variant."""
-        pretrained, change = VARIANTS[name]
+        schedule, pretrained, change = VARIANTS[name]
         model = self.model(pretrained)
         features = self.features("encoder-train", change)
         model.image.standardise(torch.from_numpy(features.image))
         model.spectrum.standardise(torch.from_numpy(features.spectrum))
-        training = self.recipe.align
+        training = schedule(self.recipe.align)
         config = {"variant": name, "training": asdict(training)}
         config["start"] = digest(model.state_dict())
         held_out = change(self.take("validation", slice(1000)))
         model = train(
             model,
             lambda model, pairs: pair_loss(model, change(pairs)),
-            partial(self._shuffled, "encoder-train"),
+            partial(self._shuffled, training),
             training,
             RunFolder(self.work / "runs" / name, config),
             validate=lambda model: retrieval(model, held_out),
@@ -157,9 +165,10 @@ class Towers:
         ).eval()
         return self._embed(model, change)
 
-    def _shuffled(self, part: str, step: int) -> Iterator[Pairs]:
-        order = BatchOrder(np.arange(len(self.pairs[part])), **self.recipe.align.order(step))
-        return (self.take(part, rows) for rows in order)
+    def _shuffled(self, training: TrainingConfig, step: int) -> Iterator[Pairs]:
+        rows = np.arange(len(self.pairs["encoder-train"]))
+        order = BatchOrder(rows, **training.order(step))
+        return (self.take("encoder-train", batch) for batch in order)
 
     @torch.inference_mode()
     def _embed(self, model: Model, change: Callable[[Pairs], Pairs]) -> Vectors:
