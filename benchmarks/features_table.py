@@ -30,10 +30,14 @@ from record import RESULTS, write_result
 
 Score = Callable[[np.ndarray], float]  # of some test galaxies
 DRAWS = 500
-REDSHIFT = {
+REDSHIFT: dict[str, Callable[..., float]] = {
     "NMAD": nmad,
     "within .003": partial(fraction_within, limit=0.003),
     "within .01": partial(fraction_within, limit=0.01),
+}
+CLASSES: dict[str, Callable[..., float]] = {
+    "accuracy": accuracy,
+    "balanced accuracy": balanced_accuracy,
 }
 RIVALS = {"image": "ResNet", "spectrum": "Conv+Att"}
 OURS = {"image": "appulse", "spectrum": "spectrum SSL"}
@@ -177,9 +181,9 @@ def scores(table: Table) -> dict[str, Any]:
             for metric in REDSHIFT:
                 if score := table.score(name, probe, "redshift", REDSHIFT[metric]):
                     report[metric] = [round(v, 6) for v in bootstrap(score, table.rows, n=DRAWS)]
-            for metric in (accuracy, balanced_accuracy):
-                if score := table.score(name, "", "morphology", metric):
-                    report[f"morphology, {metric.__name__}"] = table.estimate(score)
+            for kind, share in CLASSES.items():
+                if score := table.score(name, "", "morphology", share):
+                    report[f"morphology, {kind}"] = table.estimate(score)
             found[title] = report
     return found
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ def same(x: T) -> T:
 
 def without_spectrum_ssl(pairs: Pairs) -> Pairs:
     """Of spectra the band fluxes alone: no dictionary, components or transformer."""
-    spectrum = pairs.spectrum
+    spectrum: Any = pairs.spectrum
     features = spectrum.features.clone()
     features[:, BANDS:] = 0
     return pairs._replace(spectrum=Tokens(features, torch.zeros_like(spectrum.tokens)))
@@ -69,7 +69,8 @@ def without_spectrum_ssl(pairs: Pairs) -> Pairs:
 
 def without_brightness(pairs: Pairs) -> Pairs:
     """Images of one total flux in r, spectra of one mean flux; noise shows how bright they were."""
-    image, spectrum = pairs
+    image: Any = pairs.image
+    spectrum: Any = pairs.spectrum
     apertures = NANOMAGGIES * image.features.sinh().view(len(image.features), 3, -1)
     scale = FLUX / apertures[:, 1, TOTAL].clamp(min=0.1)
     bands = DENSITY * spectrum.features[:, :BANDS].sinh()
@@ -195,7 +196,7 @@ class Towers:
 
     def spectrum_alone(self) -> Vectors:
         """What the spectrum tower measures without labels: redshift, brightness, looks at rest."""
-        rest = self.model().spectrum.rest
+        rest: Any = self.model().spectrum.rest
         vectors = {}
         for part in list(MOST)[1:]:
             features = self.features(part).spectrum
@@ -204,17 +205,17 @@ class Towers:
 
     def transformer_alone(self) -> Vectors:
         """Mean over the tokens of the masked spectrum transformer."""
-        return {
-            f"spectrum, {part}": np.concatenate(
-                [p.spectrum.tokens.mean(1).numpy() for p in self._batches(part)]
-            )
-            for part in list(MOST)[1:]
-        }
+        vectors = {}
+        for part in list(MOST)[1:]:
+            seen: list[Any] = [pairs.spectrum for pairs in self._batches(part)]
+            vectors[f"spectrum, {part}"] = torch.cat([s.tokens.mean(1) for s in seen]).numpy()
+        return vectors
 
     def redshifts(self) -> np.ndarray:
         """Of the test's spectra, by the dictionary."""
+        dictionary: Any = self.model().spectrum.dictionary
         shift = self.features("test").spectrum[:, SHIFT]
-        return np.expm1(shift + self.model().spectrum.dictionary.zero_point.item())
+        return np.expm1(shift + dictionary.zero_point.item())
 
     def feature_towers(self, change: Callable[[Pairs], Pairs]) -> Vectors:
         """Vectors of two MLPs on what our heads read beside tokens."""

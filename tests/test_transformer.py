@@ -53,10 +53,24 @@ def test_a_block_does_not_care_about_the_order_of_tokens():
 
 
 def test_a_new_read_block_passes_its_queries_whatever_the_tokens():
-    block, x = ReadBlock(16, 4, 8), torch.randn(2, 1, 16)
+    block, x = ReadBlock(16, 4, 8), torch.randn(2, 16)
     torch.testing.assert_close(block(x, torch.randn(2, 5, 8)), block(x, torch.randn(2, 5, 8)))
     nn.init.normal_(block.attention.project.weight)
     assert not torch.allclose(block(x, torch.randn(2, 5, 8)), block(x, torch.randn(2, 5, 8)))
+
+
+@pytest.mark.parametrize("rows", [(), (1,), (3,)])
+def test_reading_with_one_query_is_attention_without_its_keys_and_values(rows):
+    attention = Attention(16, 4, 8).double()
+    query = torch.randn(*rows, 16, dtype=torch.float64)
+    tokens = torch.randn(3, 5, 8, dtype=torch.float64, requires_grad=True)
+    found = attention.read(query, tokens)
+    expected = attention(query.expand(3, 16)[:, None], tokens)[:, 0]
+    torch.testing.assert_close(found, expected)
+    factors = torch.randn(3, 16, dtype=torch.float64)
+    learn = [tokens, *attention.parameters()]
+    gradients, wanted = (torch.autograd.grad((x * factors).sum(), learn) for x in (found, expected))
+    torch.testing.assert_close(gradients, wanted)
 
 
 def test_positions_differ_by_distance_alone():

@@ -54,6 +54,24 @@ class Attention(nn.Module):
         mixed = attend(query, key, value, self.causal)
         return self.project(rearrange(mixed, "B H Q d -> B Q (H d)"))
 
+    def read(
+        self, query: Float[Tensor, "*#B D"], tokens: Float[Tensor, "B T E"]
+    ) -> Float[Tensor, "B D"]:
+        """What one query a row, or one for all, gathers: `forward`, without keys and values.
+
+        A score q·(K x + b) is (Kᵀq)·x and a constant, which the softmax ignores; a mean of values
+        V x + b is V times the mean of x, and b. So K meets the query and V the mean of tokens, not
+        each token.
+        """
+        key, value = rearrange(self.key_value.weight, "(n H d) E -> n H d E", n=2, H=self.heads)
+        bias = self.key_value.bias.chunk(2)[1]
+        heads = rearrange(self.query(query), "... (H d) -> ... H d", H=self.heads)
+        asked = torch.einsum("... H d, H d E -> ... H E", heads, key)
+        scores = tokens @ asked.transpose(-2, -1) / math.sqrt(key.shape[1])
+        mean = scores.softmax(1).transpose(1, 2) @ tokens
+        mixed = torch.einsum("B H E, H d E -> B H d", mean, value)
+        return self.project(rearrange(mixed, "B H d -> B (H d)") + bias)
+
     def weights(
         self, x: Float[Tensor, "B Q D"], tokens: Float[Tensor, "B T E"]
     ) -> Float[Tensor, "B H Q T"]:
@@ -134,10 +152,10 @@ class Block(nn.Module):
 
 
 class ReadBlock(nn.Module):
-    """Pre-norm block whose queries read from tokens that they do not change.
+    """Pre-norm block in which a row's query reads from its tokens, which it does not change.
 
-    The attention's output starts at zero: what the queries bring along passes unharmed until
-    the tokens have something to add.
+    The attention's output starts at zero: what the query brings along passes unharmed until the
+    tokens have something to add.
     """
 
     def __init__(self, width: int, heads: int, token_width: int):
@@ -150,17 +168,18 @@ class ReadBlock(nn.Module):
         nn.init.zeros_(self.attention.project.weight)
 
     def forward(
-        self, x: Float[Tensor, "B Q D"], tokens: Float[Tensor, "B T E"]
-    ) -> Float[Tensor, "B Q D"]:
+        self, x: Float[Tensor, "B D"], tokens: Float[Tensor, "B T E"]
+    ) -> Float[Tensor, "B D"]:
         """The queries, changed."""
-        x = x + self.attention(self.norm_attention(x), self.norm_tokens(tokens))
+        x = x + self.attention.read(self.norm_attention(x), self.norm_tokens(tokens))
         return x + self.mlp(self.norm_mlp(x))
 
     def weights(
-        self, x: Float[Tensor, "B Q D"], tokens: Float[Tensor, "B T E"]
-    ) -> Float[Tensor, "B H Q T"]:
+        self, x: Float[Tensor, "B D"], tokens: Float[Tensor, "B T E"]
+    ) -> Float[Tensor, "B H T"]:
         """The softmax weights with which each query reads the tokens."""
-        return self.attention.weights(self.norm_attention(x), self.norm_tokens(tokens))
+        query = self.norm_attention(x)[:, None]
+        return self.attention.weights(query, self.norm_tokens(tokens))[:, :, 0]
 
 
 def sincos_position(

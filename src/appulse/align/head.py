@@ -66,7 +66,7 @@ class Head(nn.Module):
         x = self._query(features)
         for block in self.blocks:
             x = block(x, tokens)
-        return self.project(self.norm(x))[:, 0]
+        return self.project(self.norm(x))
 
     def attention(
         self, features: Float[Tensor, "B F"], tokens: Float[Tensor, "B T E"]
@@ -76,11 +76,10 @@ class Head(nn.Module):
         for block in cast("list[ReadBlock]", list(self.blocks)):
             weights.append(block.weights(x, tokens))
             x = block(x, tokens)
-        return torch.stack(weights).mean(0)[:, :, 0]
+        return torch.stack(weights).mean(0)
 
-    def _query(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B 1 W"]:
-        x = self.embed_features((features - self.mean) / self.std) + self.query
-        return x[:, None]
+    def _query(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B W"]:
+        return self.embed_features((features - self.mean) / self.std) + self.query
 
 
 class AttentionPool(nn.Module):
@@ -101,18 +100,16 @@ class AttentionPool(nn.Module):
         self, features: Float[Tensor, "B F"], tokens: Float[Tensor, "B T E"]
     ) -> Float[Tensor, "B D"]:
         """Embeddings, not normalised."""
-        x = self.norm(self.gather(self._query(tokens), tokens))
+        x = self.norm(self.gather.read(self.query, tokens))
         change = self.mlp(x)
-        return (x + change if self.residual else change)[:, 0]
+        return x + change if self.residual else change
 
     def attention(
         self, features: Float[Tensor, "B F"], tokens: Float[Tensor, "B T E"]
     ) -> Float[Tensor, "B H T"]:
         """The softmax weights of the pooling; each head's sum to 1."""
-        return self.gather.weights(self._query(tokens), tokens)[:, :, 0]
-
-    def _query(self, tokens: Float[Tensor, "B T E"]) -> Float[Tensor, "B 1 W"]:
-        return self.query.expand(len(tokens), 1, -1)
+        query = self.query.expand(len(tokens), 1, -1)
+        return self.gather.weights(query, tokens)[:, :, 0]
 
 
 class TokenMean(nn.Module):

@@ -114,10 +114,14 @@ class VisionTransformer(nn.Module):
                 f"expected images whose sides are multiples of the patch, {p} pixels, got "
                 f"{tuple(flux.shape[2:])}; crop or pad them with survey.resample.fit first"
             )
-        if self.config.colours == "flux":
-            seen = mask.any(1, keepdim=True).to(flux.dtype)
-            flux = torch.cat([arcsinh(flux / SOFTENING), seen], dim=1)
-        return self.embed_patch(rearrange(flux, "B C (i p) (j q) -> B (i j) (C p q)", p=p, q=p))
+        weight, bias = self.embed_patch.weight, self.embed_patch.bias
+        if self.config.colours == "rgb":
+            return F.linear(_cut(flux, p), weight, bias)
+        colours, masked = weight.split([3 * p * p, p * p], dim=1)
+        x = F.linear(_cut(arcsinh(flux / SOFTENING), p), colours, bias)
+        if mask.device.type == "cpu" and not mask.any():  # a GPU would have to wait for the answer
+            return x
+        return x + F.linear(_cut(mask.any(1, keepdim=True).to(flux.dtype), p), masked)
 
     def _sky(self, pixel_scale: Float[Tensor, "B"], shape: torch.Size) -> Float[Tensor, "B P D"]:
         i, j = (n // self.config.patch for n in shape)
@@ -149,6 +153,11 @@ class VisionTransformer(nn.Module):
         scale = ((i + NUDGE) / n, (j + NUDGE) / n)
         grid = F.interpolate(grid, scale_factor=scale, mode="bicubic")
         return torch.cat([first, rearrange(grid, "1 D i j -> (i j) D")])
+
+
+def _cut(x: Float[Tensor, "B C y x"], p: int) -> Float[Tensor, "B P N"]:
+    """Patches row by row, all numbers of one side by side."""
+    return rearrange(x, "B C (i p) (j q) -> B (i j) (C p q)", p=p, q=p)
 
 
 def arcsinh(x: Tensor) -> Tensor:
