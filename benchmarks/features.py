@@ -104,16 +104,15 @@ def trained(bench: Bench, config: SupervisedConfig, name: str, count: int) -> Ma
 
 
 def features(bench: Bench, seed: int, counts: Sequence[int]) -> None:
-    """Our towers, whole and with stages left out, and what needs no network, through probes."""
+    """Our towers, and each half of them alone, through probes."""
     towers = Towers(bench.survey, bench.work / f"seed-{seed}", seed)
+    bench.kept("dictionary", seed, lambda: {"redshift": towers.redshifts()})
     vectors: dict[str, Callable[[], Vectors]] = {
-        **{name: partial(towers.aligned, name) for name in VARIANTS},
+        "spectrum SSL": towers.spectrum_alone,
+        "appulse": partial(towers.aligned, "appulse"),
         "image SSL": partial(towers.image_alone, True),
         "random weights": partial(towers.image_alone, False),
-        "spectrum SSL": towers.spectrum_alone,
         "masked transformer": towers.transformer_alone,
-        "MLP towers": partial(towers.feature_towers, same),
-        "MLP towers without brightness": partial(towers.feature_towers, without_brightness),
     }
     for name, make in vectors.items():
         made = bench.kept(f"vectors of {name}", seed, make)
@@ -124,7 +123,21 @@ def features(bench: Bench, seed: int, counts: Sequence[int]) -> None:
                 for count in counts:
                     some = partial(probed, bench, seen, seed, count)
                     bench.kept(f"{name}, {modality}, {count} labels", seed, some)
-    bench.kept("dictionary", seed, lambda: {"redshift": towers.redshifts()})
+
+
+def stages(bench: Bench, seed: int) -> None:
+    """Alignment in the demo's steps, with a stage left out, and MLPs in place of the towers."""
+    towers = Towers(bench.survey, bench.work / f"seed-{seed}", seed)
+    vectors: dict[str, Callable[[], Vectors]] = {
+        "MLP towers": partial(towers.feature_towers, same),
+        "MLP towers without brightness": partial(towers.feature_towers, without_brightness),
+        **{name: partial(towers.aligned, name) for name in VARIANTS if name != "appulse"},
+    }
+    for name, make in vectors.items():
+        made = bench.kept(f"vectors of {name}", seed, make)
+        for modality in ("image", "spectrum"):
+            seen = {part: made[f"{modality}, {part}"] for part in SIZES}
+            bench.kept(f"{name}, {modality}", seed, partial(probed, bench, seen, seed))
 
 
 def probed(bench: Bench, seen: Vectors, seed: int, count: int | None = None) -> Made:
@@ -162,7 +175,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--counts", type=int, nargs="*", default=COUNTS)
-    parser.add_argument("--only", choices=["baselines", "features", "supervised"])
+    parser.add_argument("--only", choices=["baselines", "features", "stages", "supervised"])
     asked = parser.parse_args()
     bench = Bench(asked.survey, asked.work)
     if asked.only in (None, "baselines"):
@@ -170,6 +183,8 @@ def main() -> None:
     for seed in asked.seeds:
         if asked.only in (None, "features"):
             features(bench, seed, asked.counts)
+        if asked.only in (None, "stages"):
+            stages(bench, seed)
         if asked.only in (None, "supervised"):
             supervised(bench, seed, [*asked.counts, len(bench.rows["head-train"])])
 
