@@ -31,7 +31,7 @@ from features_towers import VARIANTS, Towers, Vectors, same, without_brightness
 
 COUNTS = (100, 300, 1000, 3000)  # labels, and all
 SIZES = {"head-train": None, "validation": 1000, "test": 6000}  # galaxies of each part
-LABEL_EFFICIENT = ("appulse", "spectrum SSL")
+LABEL_EFFICIENT = ("appulse, image", "appulse, expected", "spectrum SSL, spectrum")
 Made = dict[str, np.ndarray]  # predictions of test galaxies by target, or vectors
 
 
@@ -116,13 +116,25 @@ def features(bench: Bench, seed: int, counts: Sequence[int]) -> None:
     }
     for name, make in vectors.items():
         made = bench.kept(f"vectors of {name}", seed, make)
-        for modality in sorted({key.split(", ")[0] for key in made}):
-            seen = {part: made[f"{modality}, {part}"] for part in SIZES}
-            bench.kept(f"{name}, {modality}", seed, partial(probed, bench, seen, seed))
-            if name in LABEL_EFFICIENT:
+        for kind, seen in kinds(made).items():
+            bench.kept(f"{name}, {kind}", seed, partial(probed, bench, seen, seed))
+            if f"{name}, {kind}" in LABEL_EFFICIENT:
                 for count in counts:
                     some = partial(probed, bench, seen, seed, count)
-                    bench.kept(f"{name}, {modality}, {count} labels", seed, some)
+                    bench.kept(f"{name}, {kind}, {count} labels", seed, some)
+
+
+def kinds(made: Vectors) -> dict[str, Vectors]:
+    """Features by part: of a modality; expected of the spectrum, given the image; and both."""
+    names = {key.split(", ")[0] for key in made}
+    found = {name: {part: made[f"{name}, {part}"] for part in SIZES} for name in sorted(names)}
+    if "expected" in found:
+        scale = found["expected"]["head-train"].std(0)
+        found["image and expected"] = {
+            part: np.hstack([3 * found["image"][part], found["expected"][part] / scale])
+            for part in SIZES
+        }
+    return found
 
 
 def stages(bench: Bench, seed: int) -> None:
@@ -135,9 +147,8 @@ def stages(bench: Bench, seed: int) -> None:
     }
     for name, make in vectors.items():
         made = bench.kept(f"vectors of {name}", seed, make)
-        for modality in ("image", "spectrum"):
-            seen = {part: made[f"{modality}, {part}"] for part in SIZES}
-            bench.kept(f"{name}, {modality}", seed, partial(probed, bench, seen, seed))
+        for kind, seen in kinds(made).items():
+            bench.kept(f"{name}, {kind}", seed, partial(probed, bench, seen, seed))
 
 
 def probed(bench: Bench, seen: Vectors, seed: int, count: int | None = None) -> Made:

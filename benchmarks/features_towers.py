@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 AT_ONCE = 512
 TOTAL = 6  # index of the 6″ aperture
 FLUX = 30.0  # nanomaggies, and 1e-17 erg/s/cm²/Å × 10, that every galaxy gets without brightness
-SHIFT, AT_REST = BANDS, -11  # columns of a spectrum's features: shift; components, brightness
+SHIFT = BANDS  # column of a spectrum's features
 FEATURE_TRAINING = TrainingConfig(
     steps=1000, batch_size=1024, weight_decay=0.3, validate_every=50, patience=8
 )
@@ -148,8 +148,7 @@ class Towers:
         schedule, pretrained, change = VARIANTS[name]
         model = self.model(pretrained)
         features = self.features("encoder-train", change)
-        model.image.standardise(torch.from_numpy(features.image))
-        model.spectrum.standardise(torch.from_numpy(features.spectrum))
+        model.standardise(*map(torch.from_numpy, features))
         training = schedule(self.recipe.align)
         config = {"variant": name, "training": asdict(training)}
         config["start"] = digest(model.state_dict())
@@ -174,11 +173,13 @@ class Towers:
     @torch.inference_mode()
     def _embed(self, model: Model, change: Callable[[Pairs], Pairs]) -> Vectors:
         made: dict[str, list[Tensor]] = {}
+        expected: Any = model.expectation
         for part in list(MOST)[1:]:
             for pairs in map(change, self._batches(part)):
                 sides = model.image(pairs.image), model.spectrum.head(*pairs.spectrum)
                 for modality, vectors in zip(("image", "spectrum"), sides, strict=True):
                     made.setdefault(f"{modality}, {part}", []).append(F.normalize(vectors))
+                made.setdefault(f"expected, {part}", []).append(expected(sides[0]))
         return {name: torch.cat(parts).numpy() for name, parts in made.items()}
 
     @torch.inference_mode()
@@ -196,12 +197,13 @@ class Towers:
 
     def spectrum_alone(self) -> Vectors:
         """What the spectrum tower measures without labels: redshift, brightness, looks at rest."""
-        rest: Any = self.model().spectrum.rest
-        vectors = {}
-        for part in list(MOST)[1:]:
-            features = self.features(part).spectrum
-            vectors[f"spectrum, {part}"] = rest.describe(features[:, SHIFT], features[:, AT_REST:])
-        return vectors
+        tower = self.model().spectrum
+        return {
+            f"spectrum, {part}": tower.coordinates(
+                torch.from_numpy(self.features(part).spectrum)
+            ).numpy()
+            for part in list(MOST)[1:]
+        }
 
     def transformer_alone(self) -> Vectors:
         """Mean over the tokens of the masked spectrum transformer."""

@@ -167,8 +167,10 @@ def model(recipe: Any, galaxies: Any) -> Any:
     noise = torch.randn(dictionary.templates.shape, generator=rng)
     dictionary.templates = unit_templates(noise)
     dictionary.calibrate(galaxies.spectra, galaxies.columns["redshift_true"])
-    model.image.standardise(model.image.prepare(galaxies.images).features)
-    model.spectrum.standardise(model.spectrum.prepare(galaxies.spectra).features)
+    model.standardise(
+        model.image.prepare(galaxies.images).features,
+        model.spectrum.prepare(galaxies.spectra).features,
+    )
     return model.eval()
 
 

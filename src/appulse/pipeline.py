@@ -190,8 +190,7 @@ def align(
     }
     pairs = parts["encoder-train"]
     everything = pairs.take(slice(None), ["image.features", "spectrum.features"])
-    model.image.standardise(everything["image.features"])
-    model.spectrum.standardise(everything["spectrum.features"])
+    model.standardise(everything["image.features"], everything["spectrum.features"])
     held_out = take_pairs(parts["validation"], slice(1000), place)
     train(
         model,

@@ -15,6 +15,7 @@ from appulse.align.pairs import (
     retrieval,
     take_pairs,
 )
+from appulse.image.preprocess import random_dihedral
 from appulse.training.loop import TrainingConfig
 
 BOTH = [(False, False), (True, False), (False, True), (True, True)]  # of image and spectrum
@@ -44,7 +45,22 @@ def loss_by_hand(image, spectrum, inverse_temperature):
     return (cross_entropy(logits) + cross_entropy(logits.T)) / 2
 
 
+def test_what_is_expected_of_spectra_is_learned_beside(model, pairs):
+    torch.manual_seed(1)
+    both = pair_loss(model, pairs)
+    expectation, model.expectation = model.expectation, None
+    torch.manual_seed(1)
+    contrastive = pair_loss(model, pairs)
+    torch.manual_seed(1)
+    image = model.image(random_dihedral(pairs.image))
+    measured = model.spectrum.coordinates(pairs.spectrum.features)
+    wanted = contrastive + expectation.loss(image, measured)
+    torch.testing.assert_close(both, wanted)
+    assert both > contrastive + 0.01
+
+
 def test_the_loss_is_that_of_the_embeddings_of_turned_images(model, galaxies, pairs):
+    model.expectation = None
     flux = galaxies.images.flux
     turned = [np.rot90(f, k, (2, 3)) for f in (flux, flux[..., ::-1]) for k in range(4)]
     spectrum = model.embed_spectra(galaxies.spectra, device="cpu")
@@ -133,6 +149,7 @@ def test_cached_or_not_the_loss_is_the_same(model, galaxies, pairs):
     assert fresh == pytest.approx(retrieval(model, pairs), rel=1e-5)
     cached = Pairs(seen(model.image, pairs.image), pairs.spectrum)
     assert retrieval(model, cached) == pytest.approx(fresh, rel=1e-5)
+    model.expectation = None
     with torch.no_grad():
         losses = [pair_loss(model, cached).item() for _ in range(9)]
     assert losses == pytest.approx([fresh["validation_loss"]] * 9, rel=1e-5)  # nothing is turned

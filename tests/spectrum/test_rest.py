@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from appulse.spectrum.rest import RestConfig, RestSpace
 from appulse.survey.spectra import Spectra
@@ -65,3 +66,12 @@ def test_what_was_not_seen_counts_for_nothing(known, space):
 def test_too_few_spectra_are_refused(known):
     with pytest.raises(ValueError, match="7 spectra cannot teach 2 components"):
         RestSpace(CONFIG).fit(known[0][:7], known[1][:7])
+
+
+def test_coordinates_are_as_far_apart_as_noise_free_spectra(known, space):
+    h, log_brightness = space.encode(*known[:2])
+    encoded = torch.from_numpy(np.column_stack([h, log_brightness])).float()
+    found = space.coordinates(torch.zeros(N), encoded)[:, :2]
+    at_rest = torch.from_numpy(h).float() @ space.components.T
+    apart = (at_rest[:20, None] - at_rest).square().mean(2).sqrt()
+    torch.testing.assert_close(torch.cdist(found[:20], found), apart, atol=1e-4, rtol=1e-3)

@@ -23,7 +23,8 @@ from ..spectrum import preprocess as spectrum_preprocess
 from ..survey.images import Images
 from ..survey.spectra import Spectra
 from ..training.run import digest, load_weights, read_config
-from .head import AttentionPool, Head
+from .expectation import Expectation
+from .head import AttentionPool, Head, HeadConfig
 from .towers import ImageTower, ImageTowerConfig, SpectrumTower, SpectrumTowerConfig
 
 BATCH = 256  # galaxies at most
@@ -74,6 +75,7 @@ class Model(nn.Module):
             self.towers["image"] = ImageTower(config.image)
         if config.spectrum is not None:
             self.towers["spectrum"] = SpectrumTower(config.spectrum)
+        self.expectation = _expectation(config)
         start = math.log(config.inverse_temperature)
         self.log_inverse_temperature = nn.Parameter(torch.tensor([start]))  # shards need an axis
 
@@ -129,6 +131,31 @@ class Model(nn.Module):
         return self.spectrum.dictionary.redshift(_as_spectra(spectra))
 
     @torch.inference_mode()
+    def coordinates(
+        self, galaxies: Images | Spectra, *, device: str = "auto"
+    ) -> Float[np.ndarray, "B K"]:
+        """Looks at rest, brightness and redshift: of spectra as measured, of images as expected.
+
+        Neither needs labels. Distances are those of `RestSpace.coordinates`.
+
+        Raises:
+            ValueError: If the model does not measure them, as AstroCLIP's.
+        """
+        if self.expectation is None:
+            raise ValueError("this model measures no coordinates; it has no components at rest")
+        if isinstance(galaxies, Images):
+            vectors = torch.from_numpy(self.embed_images(galaxies, device=device))
+            return self.expectation.cpu()(vectors).numpy()
+        return self.spectrum.coordinates(self.spectrum.prepare(galaxies).features).numpy()
+
+    def standardise(self, image: Float[Tensor, "N F"], spectrum: Float[Tensor, "N S"]) -> None:
+        """Takes mean and scatter of what the heads read beside tokens from a training set."""
+        self.image.standardise(image)
+        self.spectrum.standardise(spectrum)
+        if self.expectation is not None:
+            self.expectation.standardise(self.spectrum.coordinates(spectrum))
+
+    @torch.inference_mode()
     def attention(
         self, galaxies: Images | Spectra, *, device: str = "auto"
     ) -> Float[np.ndarray, "B H i j"] | SpectrumAttention:
@@ -172,6 +199,16 @@ class Model(nn.Module):
         settings = [asdict(self.config), image_preprocess.SETTINGS, spectrum_preprocess.SETTINGS]
         text = bytearray(json.dumps(settings, sort_keys=True).encode())
         return digest({"settings": torch.frombuffer(text, dtype=torch.uint8), **self.state_dict()})
+
+
+def _expectation(config: ModelConfig) -> Expectation | None:
+    """Where both towers read features, and the spectrum's measures coordinates."""
+    image, spectrum = config.image, config.spectrum
+    if image is None or spectrum is None or spectrum.rest is None:
+        return None
+    if not isinstance(image.head, HeadConfig):
+        return None
+    return Expectation(image.head.embedding, spectrum.rest.components + 2)
 
 
 def _as_images(images: Images | np.ndarray) -> Images:

@@ -133,13 +133,18 @@ def pair_batches(
 
 
 def pair_loss(model: Model, pairs: Pairs) -> Float[Tensor, ""]:
-    """Contrastive loss of a batch, its images turned and flipped at random.
+    """Contrastive loss of a batch, its images turned and flipped at random; and what is expected.
 
     Negatives come from all ranks, but from one piece of an accumulated step.
     """
     if isinstance(pairs.image, ImageInputs):
         pairs = pairs._replace(image=random_dihedral(pairs.image))
-    return joint_contrastive_loss(*_embedded(model, pairs), model.inverse_temperature)
+    image, spectrum = _embedded(model, pairs)
+    loss = joint_contrastive_loss(image, spectrum, model.inverse_temperature)
+    if model.expectation is None:
+        return loss
+    measured = model.spectrum.coordinates(pairs.spectrum.features)
+    return loss + model.expectation.loss(image, measured)
 
 
 @torch.no_grad()

@@ -153,6 +153,17 @@ class SpectrumTower(Tower):
         if self.rest is not None:
             self.rest.load_state_dict(load_file(run / REST))
 
+    def coordinates(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B K"]:
+        """Looks at rest, brightness and redshift, of what the head reads beside tokens.
+
+        Raises:
+            ValueError: If the tower does not measure them.
+        """
+        if self.rest is None:
+            raise ValueError("this spectrum tower has no components at rest to measure by")
+        encoded = features[:, -self.rest.config.components - 1 :]
+        return self.rest.coordinates(features[:, spectrum_preprocess.BANDS], encoded)
+
     def pretrained(self) -> dict[str, Tensor]:
         """The tensors that `load_pretrained` fills."""
         filled = ("trunk.", *(f"{name}." for name in MEASURES))

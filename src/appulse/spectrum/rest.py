@@ -24,7 +24,7 @@ REST = "rest.safetensors"  # the place of a RestSpace in a run folder
 WINDOW = (4200.0, 6000.0)  # Å at rest; its mean flux is the brightness
 GREY = 0.03  # of the flux: errors that are not in ivar; keeps bright galaxies from deciding alone
 PULL = 30.0  # weight with which components are 0: bins that hardly any spectrum sees stay calm
-BRIGHT, FAR = 0.06, 1.5  # in `describe`: what ln(brightness) and ln(1 + z) count as
+BRIGHT, FAR = 0.06, 1.5  # in `coordinates`: what ln(brightness) and ln(1 + z) count as
 LEAST = 1e-2  # 1e-17 erg/s/cm²/Å, of a brightness whose logarithm is taken
 
 
@@ -145,10 +145,10 @@ class RestSpace(nn.Module):
             flux[row] = np.interp(grid / (1 + z), config.wavelength, spectrum)
         return flux * np.exp(log_brightness)[:, None].astype(np.float32)
 
-    def describe(
-        self, shift: Float[np.ndarray, "B"], encoded: Float[np.ndarray, "B F"]
-    ) -> Float[np.ndarray, "B F+1"]:
-        """Vectors to compare spectra by: looks at rest, brightness and redshift.
+    def coordinates(
+        self, shift: Float[Tensor, "B"], encoded: Float[Tensor, "B F"]
+    ) -> Float[Tensor, "B F+1"]:
+        """What to compare spectra by: looks at rest, brightness and redshift.
 
         The distance in the first K is that between noise-free spectra at rest, root mean square
         over the bins, each relative to its brightness.
@@ -157,9 +157,9 @@ class RestSpace(nn.Module):
             shift: Of a dictionary, in ln(1 + z) up to a constant.
             encoded: What `encode` gives, side by side.
         """
-        size = self.components.norm(dim=0).numpy() / self.config.bins**0.5
+        size = self.components.norm(dim=0) / self.config.bins**0.5
         looks, log_brightness = encoded[:, :-1], encoded[:, -1:]
-        return np.hstack([size * looks, BRIGHT * log_brightness, FAR * shift[:, None]])
+        return torch.cat([size * looks, BRIGHT * log_brightness, FAR * shift[:, None]], dim=1)
 
     def _posterior(
         self, flux: Float[Tensor, "B L"], weight: Float[Tensor, "B L"]
