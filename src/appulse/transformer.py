@@ -18,12 +18,14 @@ def attend(
     value: Float[Tensor, "B H T d"],
     causal: bool = False,
 ) -> Float[Tensor, "B H Q d"]:
-    """Softmax attention, perhaps to the past only: the fused kernel, but in bfloat16 on a CPU.
+    """Softmax attention, perhaps to the past only: the fused kernel, or plain products on a CPU.
 
-    There the fused kernel computes in float32; plain products train five times as fast at tens of
-    tokens, and 1.3 times at the published 778 (benchmarks/attention.py).
+    There the fused kernel computes bfloat16 in float32; plain products train five times as fast at
+    tens of tokens, and 1.3 times at the published 778 (benchmarks/attention.py). Nor does it suit
+    the products of `device.fast_products`: at tens of tokens it takes eight times as long.
     """
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+    products = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]
+    if query.device.type == "cpu" and (query.dtype == torch.bfloat16 or products == "bf16"):
         logits = query / math.sqrt(query.shape[-1]) @ key.transpose(-2, -1)
         if causal:
             future = torch.ones(logits.shape[-2:], dtype=torch.bool).triu(1)
