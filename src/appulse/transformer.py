@@ -72,6 +72,7 @@ class Attention(nn.Module):
         scores = tokens @ asked.transpose(-2, -1) / math.sqrt(key.shape[1])
         mean = scores.softmax(1).transpose(1, 2) @ tokens
         mixed = torch.einsum("B H E, H d E -> B H d", mean, value)
+        bias = self.key_value.bias.chunk(2)[1]
         return self.project(rearrange(mixed, "B H d -> B (H d)") + bias)
 
     def weights(

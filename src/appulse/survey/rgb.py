@@ -15,6 +15,7 @@ from .images import Images
 _SCALES = np.array([2.2, 3.4, 6.0], dtype=np.float32)[:, None, None]
 _OFFSET = 0.03
 _Q = 20.0
+_DARK = 1e-30  # keeps black from being 0 / 0
 _SATURATED = 1 - 0.5 / 255  # rounds to 255 in 8 bits
 
 
@@ -30,9 +31,9 @@ def _stretch(flux: Float[np.ndarray, "3 y x"], light: Float[np.ndarray, "3 y x"]
     """The same of one image, into `light`."""
     np.multiply(flux[::-1], _SCALES, out=light)
     light += _OFFSET
-    intensity = np.maximum(light, 0).mean(axis=0)
-    stretched = np.arcsinh(_Q * intensity) / _Q**0.5
-    light *= stretched / np.where(intensity > 0, intensity, 1e-6)
+    red, green, blue = np.clip(light, 0, np.inf)  # twice as fast as np.maximum
+    intensity = (red + green + blue) / 3
+    light *= np.arcsinh(_Q * intensity) / (_Q**0.5 * np.maximum(intensity, _DARK))
     np.clip(light, 0, 1, out=light)
 
 
