@@ -24,14 +24,17 @@ def attend(
     tens of tokens, and 1.3 times at the published 778 (benchmarks/attention.py). Nor does it suit
     the products of `device.fast_products`: at tens of tokens it takes eight times as long.
     """
-    products = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]
-    if query.device.type == "cpu" and (query.dtype == torch.bfloat16 or products == "bf16"):
+    if query.device.type == "cpu" and (query.dtype == torch.bfloat16 or _products_are_fast()):
         logits = query / math.sqrt(query.shape[-1]) @ key.transpose(-2, -1)
         if causal:
             future = torch.ones(logits.shape[-2:], dtype=torch.bool).triu(1)
             logits = logits.masked_fill(future, -math.inf)
         return logits.softmax(-1) @ value
     return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+
+
+def _products_are_fast() -> bool:
+    return torch.backends.mkldnn.matmul.fp32_precision == "bf16"  # type: ignore[attr-defined]
 
 
 class Attention(nn.Module):
