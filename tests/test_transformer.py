@@ -48,18 +48,6 @@ def test_attention_equals_torchs_own_module():
     torch.testing.assert_close(ours.weights(x, tokens), attention)
 
 
-def test_reading_with_one_query_equals_attention_of_that_query_in_every_row():
-    ours = Attention(12, 3, 8).double()
-    query, tokens = torch.randn(12).double(), torch.randn(4, 7, 8).double()
-    expected = ours(query.expand(4, 1, 12), tokens)[:, 0]
-    torch.testing.assert_close(ours.read(query, tokens), expected)
-    slopes = [
-        torch.autograd.grad(y.square().sum(), ours.key_value.weight)
-        for y in (ours.read(query, tokens), ours(query.expand(4, 1, 12), tokens)[:, 0])
-    ]
-    torch.testing.assert_close(*slopes)
-
-
 @pytest.mark.parametrize("causal", [False, True])
 def test_attention_is_the_same_with_fast_products(causal):
     query, key, value = torch.randn(3, 2, 4, 60, 32)

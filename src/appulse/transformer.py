@@ -66,14 +66,13 @@ class Attention(nn.Module):
 
         A score q·(K x + b) is (Kᵀq)·x and a constant, which the softmax ignores; a mean of values
         V x + b is V times the mean of x, and b. So K meets the query and V the mean of tokens, not
-        each token.
+        each token (benchmarks/speed.py).
         """
         key, value = rearrange(self.key_value.weight, "(n H d) E -> n H d E", n=2, H=self.heads)
-        bias = self.key_value.bias.chunk(2)[1]
         heads = rearrange(self.query(query), "... (H d) -> ... H d", H=self.heads)
         asked = torch.einsum("... H d, H d E -> ... H E", heads, key)
-        scores = tokens @ asked.transpose(-2, -1) / math.sqrt(key.shape[1])
-        mean = scores.softmax(1).transpose(1, 2) @ tokens
+        scores = asked @ tokens.transpose(1, 2) / math.sqrt(key.shape[1])
+        mean = scores.softmax(-1) @ tokens
         mixed = torch.einsum("B H E, H d E -> B H d", mean, value)
         bias = self.key_value.bias.chunk(2)[1]
         return self.project(rearrange(mixed, "B H d -> B (H d)") + bias)
