@@ -42,10 +42,10 @@ from published_size import (
 from record import write_result
 from speed import infer, seconds
 
-BATCHES = (1, 4, 16)
+BATCHES = (1, 3, 9)
 PIXELS = (990, 1960, 3900, 7781)
 WIDTHS = (192, 384, 768, 1024)
-FILES = (128, 384, 1024)
+FILES = (120, 240, 480)
 
 
 def point(tower: str, precision: str, rows: str, pixels: str, width: str) -> dict[str, float]:
@@ -187,7 +187,7 @@ def curves() -> dict[str, list[dict[str, float]]]:
         for precision in ("float32", "bfloat16")
     }
     made["tokens of a spectrum"] = [
-        apart("point", "spectrum", "bfloat16", 4, pixels, 0) for pixels in PIXELS
+        apart("point", "spectrum", "bfloat16", 2, pixels, 0) for pixels in PIXELS
     ]
     made["width of the image encoder"] = [
         apart("point", "image", "bfloat16", 4, 7781, width) for width in WIDTHS
@@ -200,7 +200,7 @@ def files(folder: Path) -> dict[str, Any]:
     write_files(folder, max(FILES))
     return {
         "share": {
-            f"{source}, {modality}": apart("embed", source, modality, folder, 28, 0)
+            f"{source}, {modality}": apart("embed", source, modality, folder, 16, 0)
             for source in ("FITS", "Lance")
             for modality in ("image", "spectrum")
         },
