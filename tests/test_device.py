@@ -1,7 +1,9 @@
 import pytest
 import torch
+from torch import nn
 
-from appulse.device import autocast, resolve_device
+from appulse import device
+from appulse.device import WIDE, autocast, fast_products, resolve_device
 
 
 def test_auto_takes_an_accelerator_where_there_is_one():
@@ -21,10 +23,49 @@ def test_unknown_and_absent_devices_are_named():
 
 def test_precision_is_what_is_asked_for():
     x = torch.ones(2, 2)
-    with autocast(torch.device("cpu"), "bfloat16"):
-        assert (x @ x).dtype == torch.bfloat16
     with autocast(torch.device("cpu"), "float32"):
         assert (x @ x).dtype == torch.float32
     expected = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
     with autocast(torch.device("cpu"), "auto"):
         assert (x @ x).dtype == expected
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_falls_back_where_it_would_be_slower_and_says_so(monkeypatch, native, recwarn):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    x = torch.ones(2, 2)
+    with autocast(torch.device("cpu"), "bfloat16"):
+        assert (x @ x).dtype == (torch.bfloat16 if native else torch.float32)
+    assert [str(w.message)[:35] for w in recwarn] == [
+        "this CPU has no bfloat16 instruction"[:35]
+    ] * (not native)
+
+
+def test_fast_products_hold_in_their_scope_only_and_are_exact():
+    wide, x = nn.Linear(WIDE, WIDE), torch.randn(3, 50, WIDE)
+    plain, exact = (
+        wide(x),
+        nn.functional.linear(x.double(), wide.weight.double(), wide.bias.double()),
+    )
+    with fast_products(wide):
+        on = torch.backends.mkldnn.matmul.fp32_precision
+        fast = wide(x)
+    assert on == ("bf16" if device._onednn_is_exact() else "none")
+    assert torch.backends.mkldnn.matmul.fp32_precision == "none"
+    torch.testing.assert_close(fast.double(), exact, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(fast, plain, atol=1e-5, rtol=1e-5)
+
+
+def test_fast_products_need_a_wide_model_and_an_exact_machine(monkeypatch):
+    with fast_products(nn.Linear(WIDE, WIDE - 1)):
+        assert torch.backends.mkldnn.matmul.fp32_precision == "none"
+    monkeypatch.setattr(device, "_onednn_is_exact", lambda: False)
+    with fast_products(nn.Linear(WIDE, WIDE)):
+        assert torch.backends.mkldnn.matmul.fp32_precision == "none"
+
+
+def test_the_probe_notices_inputs_that_are_rounded(monkeypatch):
+    """As processors with AMX would round them."""
+    whole = torch.Tensor.float
+    monkeypatch.setattr(torch.Tensor, "float", lambda x: whole(x.bfloat16()))
+    assert not device._onednn_is_exact.__wrapped__()

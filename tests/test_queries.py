@@ -7,6 +7,7 @@ import pytest
 from astropy.io import fits
 
 from appulse import queries
+from appulse.align import towers
 from appulse.align.load import load
 from appulse.inference.fitting import FitConfig
 from appulse.search.embeddings import Embeddings
@@ -17,24 +18,37 @@ from appulse.tasks.finetune import Finetuned
 
 def test_files_are_embedded_like_arrays(run, files, tmp_path):
     model = load(run.align)
-    image = queries.embed_files(
+    rows = queries.embed_files(
         [files.broken, *files.cutouts], run.align, tmp_path / "images.parquet", device="cpu"
     )
+    assert rows == 10
+    image = Embeddings.read(tmp_path / "images.parquet")
     assert image.ids.tolist() == [path.stem for path in files.cutouts]
     expected = model.embed_images(files.galaxies.images[:10], device="cpu")
     np.testing.assert_allclose(image.vectors, expected, atol=2e-5)
     np.testing.assert_allclose(image.columns["ra"], files.galaxies.images.ra[:10], atol=1e-6)
     assert "hello" in (tmp_path / "images.rejects.csv").read_text()
-    spectrum = queries.embed_files(
+    queries.embed_files(
         str(files.folder / "coadd*.fits"), run.align, tmp_path / "spectra.parquet", device="cpu"
     )
+    spectrum = Embeddings.read(tmp_path / "spectra.parquet")
     assert spectrum.ids.tolist() == [str(i) for i in range(1002, 1012)]
     expected = model.embed_spectra(files.galaxies.spectra[2:], device="cpu")
     np.testing.assert_allclose(spectrum.vectors, expected, atol=2e-5)
-    read = Embeddings.read(tmp_path / "spectra.parquet")
-    np.testing.assert_array_equal(read.vectors, spectrum.vectors)
     redshift = spectrum.columns["spectrum_redshift"]
     np.testing.assert_allclose(redshift, model.redshift(files.galaxies.spectra[2:]), atol=1e-6)
+
+
+def test_a_stream_to_an_index_holds_what_a_table_holds(run, files, tmp_path, monkeypatch):
+    monkeypatch.setattr(towers, "BATCH", 4)  # several batches, and files joined in each
+    table, lance = tmp_path / "images.parquet", tmp_path / "images.lance"
+    for out in (table, lance, lance):  # a second time over the first
+        assert queries.embed_files(files.cutouts, run.align, out, device="cpu") == 10
+    expected, index = Embeddings.read(table), Index.open(lance)
+    assert index.model_hash == expected.model_hash
+    found = index.search(expected, k=1)
+    np.testing.assert_array_equal(found.ids[:, 0], expected.ids)
+    np.testing.assert_allclose(found.similarity[:, 0], 1, atol=1e-5)
 
 
 def test_files_without_a_good_row_say_why(run, files, tmp_path):
@@ -45,6 +59,8 @@ def test_files_without_a_good_row_say_why(run, files, tmp_path):
         queries.embed_files(bad, run.align, out, device="cpu")
     assert "more than half" in (tmp_path / "bad.rejects.csv").read_text()
     assert not out.exists()
+    with pytest.raises(ValueError, match="nothing to store"):
+        queries.embed_files(bad, run.align, tmp_path / "bad.lance", device="cpu")
 
 
 def test_search_is_a_plain_cosine(run, files):

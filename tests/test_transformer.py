@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from appulse.device import WIDE, fast_products
 from appulse.transformer import Attention, Block, ReadBlock, attend, sincos_position
 
 
@@ -45,6 +46,14 @@ def test_attention_equals_torchs_own_module():
     mixed, attention = theirs(x, tokens, tokens, average_attn_weights=False)
     torch.testing.assert_close(ours(x, tokens), mixed)
     torch.testing.assert_close(ours.weights(x, tokens), attention)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_is_the_same_with_fast_products(causal):
+    query, key, value = torch.randn(3, 2, 4, 60, 32)
+    plain = attend(query, key, value, causal)
+    with fast_products(torch.nn.Linear(WIDE, WIDE)):
+        torch.testing.assert_close(attend(query, key, value, causal), plain, atol=1e-6, rtol=1e-5)
 
 
 def test_a_block_does_not_care_about_the_order_of_tokens():

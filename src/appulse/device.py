@@ -1,11 +1,18 @@
-"""Where tensors live and how precisely they multiply."""
+"""Where tensors live, how precisely they multiply, and the fastest way that is as precise."""
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from typing import Any, Literal
 
 import torch
+from torch import nn
 
 Precision = Literal["auto", "float32", "bfloat16"]
+WIDE = 384  # rows and columns of a matrix from which oneDNN's products pay
+EXACT = 1e-6  # largest error of a product in float32, relative to its largest number
+_PRODUCTS: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -32,13 +39,61 @@ def resolve_device(name: str = "auto") -> torch.device:
 def autocast(device: torch.device, precision: Precision = "auto") -> AbstractContextManager:
     """A scope in which matrix products run in bfloat16, where that is asked for and pays.
 
-    "auto" means bfloat16 on CUDA and on CPUs with bfloat16 instructions, float32 elsewhere.
+    "auto" means bfloat16 on CUDA and on CPUs with bfloat16 instructions, float32 elsewhere. Other
+    CPUs are slower in bfloat16 than in float32: they warn and stay with that.
     """
+    native = _native_bfloat16(device)
     if precision == "auto":
-        precision = "bfloat16" if _native_bfloat16(device) else "float32"
+        precision = "bfloat16" if native else "float32"
+    if precision == "bfloat16" and device.type == "cpu" and not native:
+        warnings.warn(
+            "this CPU has no bfloat16 instructions (avx512_bf16); computing in float32, which is "
+            "faster on it",
+            stacklevel=2,
+        )
+        precision = "float32"
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
+
+
+@contextmanager
+def fast_products(model: nn.Module) -> Iterator[None]:
+    """A scope in which a wide model's float32 products on a CPU are oneDNN's instead of MKL's.
+
+    MKL, torch's choice, takes a slow path on AMD's processors. torch uses oneDNN where float32 may
+    be rounded to bfloat16, which only processors with AMX then do: where a probe against float64
+    finds an error above float32's own, nothing changes, nor for small matrices, which oneDNN is
+    slower at. Outside the scope torch's defaults hold.
+    """
+    before = _PRODUCTS.fp32_precision
+    if before == "none" and _is_wide(model) and _onednn_is_exact():
+        _PRODUCTS.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        _PRODUCTS.fp32_precision = before
+
+
+def _is_wide(model: nn.Module) -> bool:
+    return any(p.ndim == 2 and min(p.shape) >= WIDE for p in model.parameters())
+
+
+@cache
+def _onednn_is_exact() -> bool:
+    """Whether products that may be rounded are not, of matrices and of stacks of them."""
+    rng = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 2, 256, 256, generator=rng, dtype=torch.float64)
+    exact = x @ y
+    before = _PRODUCTS.fp32_precision
+    _PRODUCTS.fp32_precision = "bf16"
+    try:
+        with torch.autocast("cpu", enabled=False):
+            products = x.float() @ y.float(), torch.stack([x[0].float() @ y[0].float()])
+    finally:
+        _PRODUCTS.fp32_precision = before
+    errors = [(product - exact[: len(product)]).abs().max() for product in products]
+    return bool(max(errors) < EXACT * exact.abs().max())
 
 
 def _native_bfloat16(device: torch.device) -> bool:

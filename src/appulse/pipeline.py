@@ -25,7 +25,7 @@ from .align.load import load
 from .align.model import Model
 from .align.pairs import cache_pairs, pair_batches, pair_loss, retrieval, take_pairs
 from .align.towers import pretraining_trunk
-from .device import resolve_device
+from .device import Precision, resolve_device
 from .evaluate.comparison import PARTS, compare, learning
 from .evaluate.report import SIMULATIONS_ONLY, Plot, save_plots, write_report
 from .evaluate.results import Result, write_results
@@ -220,7 +220,14 @@ def _model_to_align(recipe: Recipe, spectrum_run: Path, image_run: Path | None) 
     return model
 
 
-def embed(survey: Path, model_run: str | Path, out: Path, *, device: str = "auto") -> None:
+def embed(
+    survey: Path,
+    model_run: str | Path,
+    out: Path,
+    *,
+    device: str = "auto",
+    precision: Precision = "auto",
+) -> None:
     """Embeds the parts that no tower was trained on, image and spectrum, and indexes the test's.
 
     Files that this model made of these galaxies already are kept.
@@ -230,7 +237,7 @@ def embed(survey: Path, model_run: str | Path, out: Path, *, device: str = "auto
         paths = _embeddings(out, part)
         ids = store.columns(["targetid"], part)["targetid"]
         if not all(tasks.is_current(path, model, ids) for path in paths):
-            made = tasks.embed_survey(model, store, part, device=device, precision="auto")
+            made = tasks.embed_survey(model, store, part, device=device, precision=precision)
             for path, embeddings in zip(paths, made, strict=True):
                 embeddings.write(path)
     index(_embeddings(out, "test"), out / "test.lance")

@@ -10,8 +10,15 @@ import pyarrow as pa
 
 from .align.convert import convert as convert_checkpoint
 from .align.load import load, locate
+from .device import Precision
 from .files import Paths
-from .search.embeddings import Embeddings, Modality, require_writable, with_shared_columns
+from .search.embeddings import (
+    STREAMED,
+    Embeddings,
+    Modality,
+    require_writable,
+    with_shared_columns,
+)
 from .search.index import Index
 from .survey.readers import iter_images, iter_spectra
 from .survey.rejects import Rejects
@@ -37,18 +44,29 @@ def embed_files(
     pixel_scale: float = PIXEL_SCALE,
     rejects: Path | None = None,
     device: str = "auto",
-) -> Embeddings:
-    """Embeds image files or spectrum files, one after another; see `Embeddings.write`."""
+    precision: Precision = "float32",
+) -> int:
+    """Embeds image files or spectrum files, one after another; see `Embeddings.write`.
+
+    To .lance, which becomes an index, they are written as they come, so that memory does not grow
+    with the number of files.
+
+    Returns:
+        How many galaxies.
+    """
     require_writable(out)
     bad = Rejects()
     try:
-        embeddings = tasks.embed_files(
-            load(model), files, bad, pixel_scale=pixel_scale, device=device
+        stream = tasks.stream_files(
+            load(model), files, bad, pixel_scale=pixel_scale, device=device, precision=precision
         )
+        if out.suffix == STREAMED:
+            return len(Index.stream(out, stream, overwrite=True))
+        embeddings = tasks.joined(stream)
     finally:  # whoever has no good row needs the reasons most
         bad.write(rejects or out.with_suffix(".rejects.csv"))
     embeddings.write(out)
-    return embeddings
+    return len(embeddings)
 
 
 def index(embeddings: list[Path], out: Path) -> int:

@@ -18,18 +18,23 @@ def attend(
     value: Float[Tensor, "B H T d"],
     causal: bool = False,
 ) -> Float[Tensor, "B H Q d"]:
-    """Softmax attention, perhaps to the past only: the fused kernel, but in bfloat16 on a CPU.
+    """Softmax attention, perhaps to the past only: the fused kernel, or plain products on a CPU.
 
-    There the fused kernel computes in float32; plain products train five times as fast at tens of
-    tokens, and 1.3 times at the published 778 (benchmarks/attention.py).
+    There the fused kernel computes bfloat16 in float32; plain products train five times as fast at
+    tens of tokens, and 1.3 times at the published 778 (benchmarks/attention.py). Nor does it suit
+    the products of `device.fast_products`: at tens of tokens it takes eight times as long.
     """
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+    if query.device.type == "cpu" and (query.dtype == torch.bfloat16 or _products_are_fast()):
         logits = query / math.sqrt(query.shape[-1]) @ key.transpose(-2, -1)
         if causal:
             future = torch.ones(logits.shape[-2:], dtype=torch.bool).triu(1)
             logits = logits.masked_fill(future, -math.inf)
         return logits.softmax(-1) @ value
     return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+
+
+def _products_are_fast() -> bool:
+    return torch.backends.mkldnn.matmul.fp32_precision == "bf16"  # type: ignore[attr-defined]
 
 
 class Attention(nn.Module):
@@ -61,15 +66,15 @@ class Attention(nn.Module):
 
         A score q·(K x + b) is (Kᵀq)·x and a constant, which the softmax ignores; a mean of values
         V x + b is V times the mean of x, and b. So K meets the query and V the mean of tokens, not
-        each token.
+        each token (benchmarks/speed.py).
         """
         key, value = rearrange(self.key_value.weight, "(n H d) E -> n H d E", n=2, H=self.heads)
-        bias = self.key_value.bias.chunk(2)[1]
         heads = rearrange(self.query(query), "... (H d) -> ... H d", H=self.heads)
         asked = torch.einsum("... H d, H d E -> ... H E", heads, key)
-        scores = tokens @ asked.transpose(-2, -1) / math.sqrt(key.shape[1])
-        mean = scores.softmax(1).transpose(1, 2) @ tokens
+        scores = asked @ tokens.transpose(1, 2) / math.sqrt(key.shape[1])
+        mean = scores.softmax(-1) @ tokens
         mixed = torch.einsum("B H E, H d E -> B H d", mean, value)
+        bias = self.key_value.bias.chunk(2)[1]
         return self.project(rearrange(mixed, "B H d -> B (H d)") + bias)
 
     def weights(

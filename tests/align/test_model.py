@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from appulse.align import model as model_module
+from appulse.align import towers
 from appulse.align.load import load
 from appulse.align.model import Model, ModelConfig
 from appulse.survey.images import Images
@@ -74,7 +74,7 @@ def test_a_batch_of_one_equals_its_row(model, galaxies):
 
 def test_batch_size_does_not_matter(model, galaxies, monkeypatch):
     whole = embed_both(model, galaxies)
-    monkeypatch.setattr(model_module, "BATCH", 7)
+    monkeypatch.setattr(towers, "BATCH", 7)
     for parts, vectors in zip(embed_both(model, galaxies), whole, strict=True):
         assert_close(parts, vectors)
 

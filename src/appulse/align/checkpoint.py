@@ -76,7 +76,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     stand_ins = _stand_ins(path, names)
     try:
         with torch.serialization.safe_globals(stand_ins):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         raise ValueError(f"{path} is damaged, or unsafe to load: {error}") from error
     if not isinstance(content, dict):

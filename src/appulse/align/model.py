@@ -17,7 +17,7 @@ from dacite import Config, DaciteError, from_dict
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..device import Precision, autocast, resolve_device
+from ..device import Precision, autocast, fast_products, resolve_device
 from ..image import preprocess as image_preprocess
 from ..spectrum import preprocess as spectrum_preprocess
 from ..survey.images import Images
@@ -26,9 +26,7 @@ from ..training.run import digest, load_weights, read_config
 from .expectation import Expectation
 from .head import AttentionPool, Head, HeadConfig
 from .towers import ImageTower, ImageTowerConfig, SpectrumTower, SpectrumTowerConfig
-
-BATCH = 256  # galaxies at most
-NUMBERS = 2**26  # in the largest activation of a batch: 256 MB in float32
+from .unfilled import Unfilled
 
 
 @dataclass(frozen=True)
@@ -186,12 +184,12 @@ class Model(nn.Module):
         place = resolve_device(device)
         tower.to(place).eval()
         parts = []
-        size = _batch_size(tower)
-        for start in range(0, len(rows), size):
-            inputs = tower.prepare(rows[start : start + size])
-            with autocast(place, precision):
-                vectors = tower(_to(inputs, place))
-            parts.append(F.normalize(vectors.float(), dim=1).cpu().numpy())
+        size = tower.batch_size
+        with fast_products(tower), autocast(place, precision):  # one copy of weights in bfloat16
+            for start in range(0, len(rows), size):
+                inputs = tower.prepare(rows[start : start + size])
+                vectors = tower(_to(inputs, place)).float()
+                parts.append(F.normalize(vectors, dim=1).cpu().numpy())
         return np.concatenate(parts)
 
     def hash(self) -> str:
@@ -224,10 +222,10 @@ def _to(inputs: Any, place: torch.device) -> Any:
     return type(inputs)(*(tensor.to(place) for tensor in inputs))
 
 
-def _batch_size(tower: ImageTower | SpectrumTower) -> int:
-    """Galaxies at once, such that the widest layer's activations stay within `NUMBERS`."""
-    trunk = tower.config.trunk
-    return max(1, min(BATCH, NUMBERS // (4 * trunk.width * trunk.patches)))
+def unfilled(config: ModelConfig, trained_on: Sequence[str] = ()) -> Model:
+    """A model whose weights are yet to come from a file."""
+    with Unfilled():
+        return Model(config, trained_on)
 
 
 def load_run(path: Path) -> Model:
@@ -242,7 +240,6 @@ def load_run(path: Path) -> Model:
             f"{path} holds a run of stage {config.get('stage')!r}; expected an alignment, "
             "made by `appulse align`, or published weights, by `appulse convert`"
         )
-    with torch.device("meta"):
-        model = Model(ModelConfig.from_json(config["model"]), config["survey"]["surveys"])
+    model = unfilled(ModelConfig.from_json(config["model"]), config["survey"]["surveys"])
     model.load_state_dict(load_weights(path), assign=True)
     return model.eval()

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..device import Precision, autocast, resolve_device
+from ..device import Precision, autocast, fast_products, resolve_device
 from ..image.preprocess import ImageInputs, random_dihedral
 from ..metrics import partner_ranks, recall_at_k
 from ..progress import track
@@ -88,7 +88,7 @@ def _prepared(
         image = model.image.prepare(survey.images)
         spectrum = model.spectrum.prepare(survey.spectra)
         wavelength = spectrum.wavelength.expand(len(survey), -1)
-        with autocast(place, precision):
+        with fast_products(model), autocast(place, precision):
             sides = {
                 "image": _kept(model.image, image._replace(flux=image.flux.half()), image, place),
                 "spectrum": _kept(

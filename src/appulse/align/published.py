@@ -23,7 +23,7 @@ from ..image.vit import VisionTransformerConfig
 from ..spectrum.transformer import SpectrumTransformerConfig
 from .checkpoint import StandIn, read_checkpoint
 from .head import PoolConfig
-from .model import Model, ModelConfig
+from .model import Model, ModelConfig, unfilled
 from .towers import ImageTowerConfig, SpectrumTowerConfig
 
 SURVEYS = ("DESI Legacy Surveys DR9", "DESI EDR")  # what the published weights were trained on
@@ -81,8 +81,7 @@ def load_checkpoint(path: Path) -> Model:
 
 def build(published: Published) -> Model:
     """The model itself; it holds the checkpoint's tensors, not copies."""
-    with torch.device("meta"):
-        model = Model(published.config, SURVEYS)
+    model = unfilled(published.config, SURVEYS)
     model.load_state_dict(published.weights, assign=True)
     return model.eval()
 
@@ -248,8 +247,7 @@ def _published(
     left = [key for key in state if re.fullmatch(unused, key)]
     weights = _renamed({k: t for k, t in state.items() if k not in left}, prefixes)
     weights["log_inverse_temperature"] = torch.tensor([math.log(config.inverse_temperature)])
-    with torch.device("meta"):
-        wanted = {key: tuple(t.shape) for key, t in Model(config).state_dict().items()}
+    wanted = {key: tuple(t.shape) for key, t in unfilled(config).state_dict().items()}
     found = {key: tuple(t.shape) for key, t in weights.items()}
     wrong = [
         f"{key}: found {found.get(key, 'nothing')}, expected {wanted.get(key, 'nothing')}"

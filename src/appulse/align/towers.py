@@ -25,6 +25,8 @@ from .head import AttentionPool, FirstToken, Head, HeadConfig, PoolConfig, Token
 
 MEASURES = ("dictionary", "rest")  # what a spectrum tower measures features by
 AnyHead = Head | AttentionPool | FirstToken | TokenMean
+BATCH = 256  # galaxies at once, at most
+NUMBERS = 2**26  # in the largest activation of a batch: 256 MB in float32
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,13 @@ class Tower(nn.Module, ABC):
 
     trunk: nn.Module
     head: AnyHead
+    config: Any
+
+    @property
+    def batch_size(self) -> int:
+        """Galaxies at once, such that the widest layer's activations stay within `NUMBERS`."""
+        trunk = self.config.trunk
+        return max(1, min(BATCH, NUMBERS // (4 * trunk.width * trunk.patches)))
 
     @property
     def locked(self) -> bool:

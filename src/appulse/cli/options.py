@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 Files = Annotated[list[Path], Parameter(consume_multiple=True, negative="")]
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(help="Where tensors run.")]
+PrecisionName = Literal["auto", "float32", "bfloat16"]
 RecipeName = Annotated[
     Literal["tiny", "small", "paper"],
     Parameter(help="Sizes and schedules: minutes on a CPU, hours on a GPU, or AstroCLIP's."),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .options import Device, Json, PixelScale, RejectsTable, show
+from .options import Device, Json, PixelScale, PrecisionName, RejectsTable, show
 
 
 def convert(checkpoint: str, out: Path) -> None:
@@ -33,6 +33,7 @@ def embed(
     pixel_scale: PixelScale = 0.262,
     rejects: RejectsTable = None,
     device: Device = "auto",
+    precision: PrecisionName | None = None,
 ) -> None:
     """Embed files of images or spectra, or the held-out parts of a survey.
 
@@ -43,19 +44,29 @@ def embed(
     model
         Run folder, published checkpoint or hub id.
     out
-        .parquet, .fits or .npy (with .json) for files; folder for a survey.
+        .parquet, .fits, .npy (with .json), or .lance (an index, and memory that does not grow
+        with the number of files) for files; folder for a survey.
     survey
         Survey store to embed instead of files.
+    precision
+        If left out, float32 for files and auto for a survey; bfloat16 is faster on processors that
+        have it, and changes the third digit.
     """
     from .. import pipeline, queries
 
     if (survey is None) == (not files):
         raise ValueError("give files to embed, or --survey; one of them")
     if survey is not None:
-        pipeline.embed(survey, model, out, device=device)
+        pipeline.embed(survey, model, out, device=device, precision=precision or "auto")
     else:
         queries.embed_files(
-            files or [], model, out, pixel_scale=pixel_scale, rejects=rejects, device=device
+            files or [],
+            model,
+            out,
+            pixel_scale=pixel_scale,
+            rejects=rejects,
+            device=device,
+            precision=precision or "float32",
         )
     print(out)
 

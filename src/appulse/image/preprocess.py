@@ -41,7 +41,7 @@ def prepare(images: Images, size: int) -> ImageInputs:
 def prepare_picture(images: Images, size: int) -> ImageInputs:
     """Cutouts of `size` pixels at 0.262″ as the viewer shows them; padding looks like the sky."""
     images = fit(to_scale(images), size)
-    picture = images.filled()
+    picture = images.filled() if images.mask.any() else images.flux
     if images.kind == "flux":
         picture = to_rgb(picture)
     elif images.mask.any():

@@ -16,6 +16,7 @@ from ..survey.tables import read_table, write_table
 Modality = Literal["image", "spectrum"]
 RESERVED = ("id", "modality", "embedding")  # column names of the table form
 SUFFIXES = (".parquet", ".fits", ".npy")  # what `write` writes
+STREAMED = ".lance"  # an index, which takes rows as they come
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,17 @@ class Embeddings:
         """The rows named by a slice or an array."""
         columns = {name: column[rows] for name, column in self.columns.items()}
         return replace(self, ids=self.ids[rows], vectors=self.vectors[rows], columns=columns)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Embeddings"]) -> "Embeddings":
+        """All rows of several, which are of one model and modality and have the same columns."""
+        first = parts[0]
+        return replace(
+            first,
+            ids=np.concatenate([part.ids for part in parts]),
+            vectors=np.concatenate([part.vectors for part in parts]),
+            columns={n: np.concatenate([p.columns[n] for p in parts]) for n in first.columns},
+        )
 
     def to_table(self) -> pa.Table:
         """One row per object: id, modality, embedding, columns; the hash is in the metadata."""
@@ -110,9 +122,10 @@ class Embeddings:
 
 
 def require_writable(path: Path) -> None:
-    """Raises ValueError if `write` could not write there, before hours of embedding."""
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"{path} ends in {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
+    """Raises ValueError if neither `write` nor an index could, before hours of embedding."""
+    if path.suffix not in (*SUFFIXES, STREAMED):
+        expected = ", ".join((*SUFFIXES, STREAMED))
+        raise ValueError(f"{path} ends in {path.suffix!r}; expected one of {expected}")
 
 
 def with_shared_columns(parts: Sequence[Embeddings]) -> list[Embeddings]:

@@ -1,12 +1,14 @@
 """Exact cosine search over stored embeddings; knows no galaxy."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import lance
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Float, Shaped
 
 from .embeddings import Embeddings, as_numpy, as_vectors
@@ -48,13 +50,28 @@ class Index:
             FileNotFoundError: If it exists and is something else than an index.
             ValueError: On vectors that are zero or not finite.
         """
+        return cls.stream(path, [embeddings], overwrite=overwrite)
+
+    @classmethod
+    def stream(
+        cls, path: str | Path, parts: Iterable[Embeddings], *, overwrite: bool = False
+    ) -> "Index":
+        """As `create`, from embeddings as they come, in one commit; memory holds a few parts.
+
+        Raises:
+            ValueError: Besides, if there are none, or parts differ in model or columns.
+        """
         there = Path(path).exists()
         if there and not overwrite:
             raise FileExistsError(f"{path} exists; open it, or pass overwrite=True")
         if there:
             cls.open(path)  # a survey store must not be overwritten
-        table = _unit(embeddings).to_table()
-        return cls(lance.write_dataset(table, str(path), mode="overwrite" if there else "create"))
+        pending = (_unit(part).to_table() for part in parts)
+        first = next(pending, None)
+        if first is None:
+            raise ValueError("nothing to store: no rows were read")
+        rows = pa.RecordBatchReader.from_batches(first.schema, _batches(first, pending))
+        return cls(lance.write_dataset(rows, str(path), mode="overwrite" if there else "create"))
 
     @classmethod
     def open(cls, path: str | Path) -> "Index":
@@ -151,6 +168,16 @@ class Index:
                 f"vectors have model {model_hash!r} and width {width}, the index "
                 f"{self.model_hash!r} and {self.width}; embed again with the index's model"
             )
+
+
+def _batches(first: pa.Table, others: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
+    for table in chain([first], others):
+        if not table.schema.equals(first.schema, check_metadata=True):
+            raise ValueError(
+                f"embeddings of one index differ: {table.schema} and {first.schema}; expected one "
+                "model and the same columns"
+            )
+        yield from table.to_batches()
 
 
 def unit_vectors(vectors: Float[np.ndarray, "B D"]) -> Float[np.ndarray, "B D"]:

@@ -84,12 +84,11 @@ def fit(images: Images, size: int) -> Images:
     """
     height, width = images.flux.shape[2:]
     (y, pad_y), (x, pad_x) = _centred(height, size), _centred(width, size)
-    pad = ((0, 0), (0, 0), pad_y, pad_x)
-    return replace(
-        images,
-        flux=np.pad(images.flux[:, :, y, x], pad),
-        mask=np.pad(images.mask[:, :, y, x], pad, constant_values=True),
-    )
+    flux, mask = images.flux[:, :, y, x], images.mask[:, :, y, x]
+    if any(pad_y + pad_x):
+        pad = ((0, 0), (0, 0), pad_y, pad_x)
+        flux, mask = np.pad(flux, pad), np.pad(mask, pad, constant_values=True)
+    return replace(images, flux=flux, mask=mask)
 
 
 def _centred(n: int, size: int) -> tuple[slice, tuple[int, int]]:

@@ -15,15 +15,26 @@ from .images import Images
 _SCALES = np.array([2.2, 3.4, 6.0], dtype=np.float32)[:, None, None]
 _OFFSET = 0.03
 _Q = 20.0
+_DARK = 1e-30  # keeps black from being 0 / 0
 _SATURATED = 1 - 0.5 / 255  # rounds to 255 in 8 bits
 
 
 def to_rgb(flux: Float[np.ndarray, "*B 3 y x"]) -> Float[np.ndarray, "*B 3 y x"]:
     """Red, green and blue in [0, 1] of g, r, z in nanomaggies per 0.262″ pixel."""
-    light = flux[..., ::-1, :, :] * _SCALES + _OFFSET
-    intensity = np.maximum(light, 0).mean(axis=-3, keepdims=True)
-    stretched = np.arcsinh(_Q * intensity) / _Q**0.5
-    return np.clip(light * (stretched / np.where(intensity > 0, intensity, 1e-6)), 0, 1)
+    rgb = np.empty(flux.shape, np.result_type(flux, np.float32))
+    for row in np.ndindex(flux.shape[:-3]):  # one at a time stays in the processor's cache
+        _stretch(flux[row], rgb[row])
+    return rgb
+
+
+def _stretch(flux: Float[np.ndarray, "3 y x"], light: Float[np.ndarray, "3 y x"]) -> None:
+    """The same of one image, into `light`."""
+    np.multiply(flux[::-1], _SCALES, out=light)
+    light += _OFFSET
+    red, green, blue = np.clip(light, 0, np.inf)  # twice as fast as np.maximum
+    intensity = (red + green + blue) / 3
+    light *= np.arcsinh(_Q * intensity) / (_Q**0.5 * np.maximum(intensity, _DARK))
+    np.clip(light, 0, 1, out=light)
 
 
 def to_flux(images: Images) -> Images:

@@ -1,10 +1,11 @@
-"""Embeddings of files and of surveys."""
+"""Embeddings of files and of surveys, all at once or as a stream that fits any memory."""
 
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from ..survey.store import SurveyStore
 from ..survey.survey import label_columns
 from ..units import PIXEL_SCALE
 
+Galaxies = TypeVar("Galaxies", Images, Spectra)
+
 KEPT = ("survey", "spectype")  # columns of a survey worth filtering by, beside its labels
 
 
@@ -32,11 +35,7 @@ def embed_images(
     precision: Precision = "float32",
 ) -> Embeddings:
     """Embeddings of images, batch after batch, with their positions."""
-    ids, ra, dec, vectors = _joined(
-        (b.ids, b.ra, b.dec, model.embed_images(b, device=device, precision=precision))
-        for b in batches
-    )
-    return Embeddings(ids, vectors, "image", model.hash(), {"ra": ra, "dec": dec})
+    return joined(stream_images(model, batches, device=device, precision=precision))
 
 
 def embed_spectra(
@@ -50,19 +49,28 @@ def embed_spectra(
 
     A model with a shift dictionary adds its redshifts, `spectrum_redshift`.
     """
-    measured = model.spectrum.dictionary is not None
-    ids, ra, dec, vectors, *z = _joined(
-        (
-            b.ids,
-            b.ra,
-            b.dec,
-            model.embed_spectra(b, device=device, precision=precision),
-            *([model.redshift(b)] if measured else []),
-        )
-        for b in batches
-    )
-    columns = {"ra": ra, "dec": dec, **({"spectrum_redshift": z[0]} if measured else {})}
-    return Embeddings(ids, vectors, "spectrum", model.hash(), columns)
+    return joined(stream_spectra(model, batches, device=device, precision=precision))
+
+
+def stream_images(
+    model: Model, batches: Iterable[Images], *, device: str, precision: Precision
+) -> Iterator[Embeddings]:
+    """As `embed_images`, but as many galaxies at a time as the model takes at once."""
+    name = model.hash()
+    for b in _regrouped(batches, model.image.batch_size):
+        vectors = model.embed_images(b, device=device, precision=precision)
+        yield Embeddings(b.ids, vectors, "image", name, {"ra": b.ra, "dec": b.dec})
+
+
+def stream_spectra(
+    model: Model, batches: Iterable[Spectra], *, device: str, precision: Precision
+) -> Iterator[Embeddings]:
+    """As `embed_spectra`, but as many galaxies at a time as the model takes at once."""
+    name, measured = model.hash(), model.spectrum.dictionary is not None
+    for b in _regrouped(batches, model.spectrum.batch_size):
+        vectors = model.embed_spectra(b, device=device, precision=precision)
+        z = {"spectrum_redshift": model.redshift(b)} if measured else {}
+        yield Embeddings(b.ids, vectors, "spectrum", name, {"ra": b.ra, "dec": b.dec, **z})
 
 
 def embed_files(
@@ -72,8 +80,25 @@ def embed_files(
     *,
     pixel_scale: float = PIXEL_SCALE,
     device: str = "auto",
+    precision: Precision = "float32",
 ) -> Embeddings:
-    """Embeddings of image files or of spectrum files, one after another.
+    """Embeddings of image files or of spectrum files; see `stream_files`."""
+    stream = stream_files(
+        model, files, rejects, pixel_scale=pixel_scale, device=device, precision=precision
+    )
+    return joined(stream)
+
+
+def stream_files(
+    model: Model,
+    files: Paths,
+    rejects: Rejects,
+    *,
+    pixel_scale: float = PIXEL_SCALE,
+    device: str = "auto",
+    precision: Precision = "float32",
+) -> Iterator[Embeddings]:
+    """Embeddings of image files or of spectrum files, one after another, a batch at a time.
 
     Warns if the model has seen simulated galaxies only.
 
@@ -83,9 +108,7 @@ def embed_files(
         rejects: Collects what cannot be read.
         pixel_scale: Arcsec per pixel of JPEG and PNG; FITS files know theirs.
         device: Where tensors run.
-
-    Raises:
-        ValueError: If no row could be read.
+        precision: "bfloat16" is faster where the processor has it, and differs in the third digit.
     """
     if model.simulations_only:
         warnings.warn(
@@ -94,8 +117,9 @@ def embed_files(
         )
     if modality_of(files) == "image":
         images = iter_images(files, rejects, pixel_scale=pixel_scale)
-        return embed_images(model, images, device=device)
-    return embed_spectra(model, iter_spectra(files, rejects), device=device)
+        return stream_images(model, images, device=device, precision=precision)
+    spectra = iter_spectra(files, rejects)
+    return stream_spectra(model, spectra, device=device, precision=precision)
 
 
 def embed_survey(
@@ -131,13 +155,28 @@ def is_current(path: Path, model: Model, ids: np.ndarray) -> bool:
     return made.model_hash == model.hash() and np.array_equal(made.ids, ids)
 
 
-def _joined(rows: Iterable[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
-    """Arrays of several batches, end to end.
+def _regrouped(batches: Iterable[Galaxies], size: int) -> Iterator[Galaxies]:
+    """The same rows in batches of at least `size`, fewer where images or grids change: a file of
+    one galaxy does not fill a network.
+    """
+    for _, alike in groupby(batches, lambda b: (b.flux.shape[1:], getattr(b, "kind", None))):
+        kept: list[Galaxies] = []
+        for batch in alike:
+            kept.append(batch)
+            if sum(map(len, kept)) >= size:
+                yield batch if len(kept) == 1 else batch.concatenate(kept)
+                kept = []
+        if kept:
+            yield kept[0].concatenate(kept)
+
+
+def joined(stream: Iterable[Embeddings]) -> Embeddings:
+    """A stream of embeddings as one.
 
     Raises:
         ValueError: If there are none.
     """
-    batches = list(rows)
-    if not batches:
+    parts = list(stream)
+    if not parts:
         raise ValueError("nothing to embed: no rows were read")
-    return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+    return Embeddings.concatenate(parts)

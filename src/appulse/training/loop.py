@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..device import Precision, autocast, resolve_device
+from ..device import Precision, autocast, fast_products, resolve_device
 from ..progress import bar
 from .distribution import (
     Objective,
@@ -118,6 +118,7 @@ def train(
     pieces = _endless(batches, state.step, config.steps)
     with (
         torch.random.fork_rng([place] if place.type == "cuda" else []),
+        fast_products(model),
         _progress(title, config.steps, state.step) as show,
         noted_interrupts() as interrupted,
     ):

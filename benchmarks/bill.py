@@ -1,0 +1,64 @@
+"""What embedding 1e8 galaxies would cost, extrapolated; figures of `cost.py`."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+
+from record import RESULTS
+
+GALAXIES = 1e8
+H100 = 989.0  # TFLOP/s of dense bfloat16, its data sheet
+SHARE = 0.4  # of that: an assumption, no GPU was at hand
+
+
+def bill(curve: dict[str, Any]) -> dict[str, Any]:
+    """Days for an image and a spectrum of each galaxy. EXTRAPOLATED: nothing of it was run."""
+    best = {
+        precision: sum(
+            min(row["CPU s"] for row in curve[f"batch, {tower}, {precision}"])
+            for tower in ("image", "spectrum")
+        )
+        for precision in ("float32", "bfloat16")
+    }
+    work = sum(curve[f"batch, {tower}, bfloat16"][0]["GFLOP"] for tower in ("image", "spectrum"))
+    gpu = GALAXIES * work / (1000 * H100 * SHARE) / 86400
+    return {
+        "note": "extrapolated from the seconds of one row; GPUs from their data sheet alone",
+        "assumed share of the data sheet's rate": SHARE,
+        "GFLOP of a galaxy": work,
+        **{
+            f"days on 2 cores, {precision}": GALAXIES * cpu / 2 / 86400
+            for precision, cpu in best.items()
+        },
+        "days on one H100": gpu,
+        "hours on 64 H100": 24 * gpu / 64,
+        "GB of float32 embeddings": GALAXIES * 2 * 1024 * 4 / 1e9,
+    }
+
+
+def draw(result: dict[str, Any]) -> Path:
+    """Embeddings per CPU second and memory against batch, tokens, parameters and files."""
+    figure, axes = plt.subplots(2, 4, figsize=(15, 6.5), layout="constrained")
+    curve = result["curves"]
+    panels = [
+        (
+            {n: rows for n, rows in curve.items() if n.startswith("batch")},
+            "rows",
+            "rows of a batch",
+        ),
+        ({"spectrum": curve["tokens of a spectrum"]}, "tokens", "tokens of a spectrum"),
+        ({"image": curve["width of the image encoder"]}, "parameters", "parameters"),
+        (result["files"]["rows"], "rows", "files (one block)"),
+    ]
+    for (rate, memory), (lines, x, label) in zip(axes.T, panels, strict=True):
+        for name, rows in lines.items():
+            sizes = [row[x] for row in rows]
+            rate.loglog(sizes, [1 / row["CPU s"] for row in rows], "o-", label=name)
+            memory.semilogx(sizes, [row["peak MB"] / 1000 for row in rows], "o-", label=name)
+        rate.set(ylabel="embeddings per CPU second")
+        memory.set(xlabel=label, ylabel="peak memory [GB]", ylim=(0, None))
+        rate.legend(fontsize=8)
+    path = RESULTS / "cost.png"
+    figure.savefig(path, dpi=110)
+    return path

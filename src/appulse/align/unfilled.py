@@ -1,0 +1,22 @@
+"""Models without initial weights, for weights from a file to take their place."""
+
+from typing import Any
+
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+
+class Unfilled(TorchFunctionMode):
+    """A scope in which matrices of new modules stay as they come from memory, untouched.
+
+    torch's meta device does the same, but its first use imports torch's compiler for half a second.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Calls the function, unless it draws a layer's initial weights."""
+        kwargs = kwargs or {}
+        if function in (nn.init.kaiming_uniform_, nn.init.uniform_):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
