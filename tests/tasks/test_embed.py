@@ -33,6 +33,9 @@ def test_each_row_is_the_galaxy_that_it_names(model, galaxies, shuffled, part):
     np.testing.assert_allclose(spectrum.vectors, expected, atol=2e-5)
     z = model.redshift(galaxies.spectra)[rows]
     np.testing.assert_allclose(spectrum.columns["spectrum_redshift"], z, atol=1e-6)
+    for made, seen in ((image, galaxies.images), (spectrum, galaxies.spectra)):
+        expected = model.coordinates(seen, device="cpu")[rows]
+        np.testing.assert_allclose(made.coordinates, expected, rtol=1e-4, atol=1e-4)
     kept = [*KEPT, *label_columns(shuffled.names).values()]
     assert len(kept) == len(KEPT) + len(LABELS)
     for embeddings in (image, spectrum):
@@ -58,12 +61,13 @@ def test_batches_come_out_end_to_end(model, galaxies):
     np.testing.assert_allclose(spectra.vectors, expected, atol=2e-5)
 
 
-def test_a_survey_without_labels_has_positions_only(model, galaxies, tmp_path):
+def test_a_survey_without_labels_has_positions_and_what_was_measured(model, galaxies, tmp_path):
     bare = type(galaxies)(galaxies.images, galaxies.spectra)
     store = SurveyStore.create(tmp_path / "bare.lance", [bare])
     image, spectrum = embed_survey(model, store, device="cpu")
-    assert set(image.columns) == {"ra", "dec"}
-    assert set(spectrum.columns) == {"ra", "dec", "spectrum_redshift"}
+    measured = {f"coordinate_{k}" for k in range(5)}
+    assert set(image.columns) == {"ra", "dec", *measured}
+    assert set(spectrum.columns) == {"ra", "dec", "spectrum_redshift", *measured}
 
 
 @pytest.mark.parametrize("embed", [embed_images, embed_spectra])

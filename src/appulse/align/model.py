@@ -57,6 +57,13 @@ class SpectrumAttention(NamedTuple):
     wavelength: Float[np.ndarray, "B N"]  # Å, centre of each patch
 
 
+class Description(NamedTuple):
+    """What a model says of galaxies seen one way."""
+
+    vectors: Float[np.ndarray, "B D"]  # unit vectors in the shared space
+    coordinates: Float[np.ndarray, "B K"]  # see `Model.coordinates`; K is 0 if it measures none
+
+
 class Model(nn.Module):
     """An image tower and a spectrum tower whose embeddings of one galaxy are close, or one alone.
 
@@ -106,7 +113,7 @@ class Model(nn.Module):
         self, images: Images | np.ndarray, *, device: str = "auto", precision: Precision = "float32"
     ) -> Float[np.ndarray, "B D"]:
         """Unit vectors of cutouts: `Images`, or arrays (B, 3, y, x) in nanomaggies at 0.262″."""
-        return self._embed(self.image, _as_images(images), device, precision)
+        return self.describe(_as_images(images), device=device, precision=precision).vectors
 
     def embed_spectra(
         self,
@@ -116,7 +123,7 @@ class Model(nn.Module):
         precision: Precision = "float32",
     ) -> Float[np.ndarray, "B D"]:
         """Unit vectors of spectra: `Spectra`, or arrays (B, 7781) on the DESI grid."""
-        return self._embed(self.spectrum, _as_spectra(spectra), device, precision)
+        return self.describe(_as_spectra(spectra), device=device, precision=precision).vectors
 
     def redshift(self, spectra: Spectra | np.ndarray) -> Float[np.ndarray, "B"]:
         """Redshifts by the shift dictionary: a coordinate that the shared space blurs.
@@ -128,7 +135,6 @@ class Model(nn.Module):
             raise ValueError("this model has no shift dictionary to measure redshifts with")
         return self.spectrum.dictionary.redshift(_as_spectra(spectra))
 
-    @torch.inference_mode()
     def coordinates(
         self, galaxies: Images | Spectra, *, device: str = "auto"
     ) -> Float[np.ndarray, "B K"]:
@@ -141,10 +147,7 @@ class Model(nn.Module):
         """
         if self.expectation is None:
             raise ValueError("this model measures no coordinates; it has no components at rest")
-        if isinstance(galaxies, Images):
-            vectors = torch.from_numpy(self.embed_images(galaxies, device=device))
-            return self.expectation.cpu()(vectors).numpy()
-        return self.spectrum.coordinates(self.spectrum.prepare(galaxies).features).numpy()
+        return self.describe(galaxies, device=device).coordinates
 
     def standardise(self, image: Float[Tensor, "N F"], spectrum: Float[Tensor, "N S"]) -> None:
         """Takes mean and scatter of what the heads read beside tokens from a training set."""
@@ -178,19 +181,29 @@ class Model(nn.Module):
         return SpectrumAttention(weights[:, :, 1:], np.broadcast_to(centres, shape))
 
     @torch.inference_mode()
-    def _embed(
-        self, tower: ImageTower | SpectrumTower, rows: Any, device: str, precision: Precision
-    ) -> Float[np.ndarray, "B D"]:
+    def describe(
+        self, galaxies: Images | Spectra, *, device: str = "auto", precision: Precision = "float32"
+    ) -> Description:
+        """Embeddings and coordinates in one go."""
         place = resolve_device(device)
-        tower.to(place).eval()
-        parts = []
-        size = tower.batch_size
+        tower: Any = self.image if isinstance(galaxies, Images) else self.spectrum
+        self.to(place).eval()
+        parts, size = [], tower.batch_size
         with fast_products(tower), autocast(place, precision):  # one copy of weights in bfloat16
-            for start in range(0, len(rows), size):
-                inputs = tower.prepare(rows[start : start + size])
-                vectors = tower(_to(inputs, place)).float()
-                parts.append(F.normalize(vectors, dim=1).cpu().numpy())
-        return np.concatenate(parts)
+            for start in range(0, len(galaxies), size):
+                inputs = _to(tower.prepare(galaxies[start : start + size]), place)
+                vectors = F.normalize(tower(inputs).float(), dim=1)
+                parts.append((vectors, self._coordinates(tower, vectors, inputs.features)))
+        return Description(*(torch.cat(x).cpu().numpy() for x in zip(*parts, strict=True)))
+
+    def _coordinates(
+        self, tower: ImageTower | SpectrumTower, vectors: Tensor, features: Tensor
+    ) -> Float[Tensor, "B K"]:
+        if self.expectation is None:
+            return vectors[:, :0]
+        if isinstance(tower, SpectrumTower):
+            return tower.coordinates(features)
+        return self.expectation(vectors)
 
     def hash(self) -> str:
         """Names weights, configuration and preprocessing: what embeddings must agree in."""

@@ -16,6 +16,7 @@ from ..survey.tables import read_table, write_table
 Modality = Literal["image", "spectrum"]
 RESERVED = ("id", "modality", "embedding")  # column names of the table form
 SUFFIXES = (".parquet", ".fits", ".npy")  # what `write` writes
+COORDINATE = "coordinate_"  # and a number: columns of a model's coordinates
 STREAMED = ".lance"  # an index, which takes rows as they come
 
 
@@ -68,6 +69,13 @@ class Embeddings:
             vectors=np.concatenate([part.vectors for part in parts]),
             columns={n: np.concatenate([p.columns[n] for p in parts]) for n in first.columns},
         )
+
+    @property
+    def coordinates(self) -> Float[np.ndarray, "B K"]:
+        """What the model measured or expects beside; K is 0 if nothing."""
+        names = [name for name in self.columns if name.startswith(COORDINATE)]
+        rows = [self.columns[f"{COORDINATE}{k}"] for k in range(len(names))]
+        return np.stack(rows, axis=1) if rows else np.empty((len(self), 0), np.float32)
 
     def to_table(self) -> pa.Table:
         """One row per object: id, modality, embedding, columns; the hash is in the metadata."""
@@ -153,3 +161,8 @@ def as_numpy(column: Any) -> np.ndarray:
     """An Arrow column as an array; text becomes NumPy text, a missing number NaN."""
     array = column.to_numpy(zero_copy_only=False)
     return array.astype(str) if pa.types.is_string(column.type) else array
+
+
+def named(coordinates: Float[np.ndarray, "B K"]) -> dict[str, np.ndarray]:
+    """Columns of a model's coordinates."""
+    return {f"{COORDINATE}{k}": column for k, column in enumerate(coordinates.T)}

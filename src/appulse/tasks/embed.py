@@ -13,7 +13,7 @@ from ..align.model import Model
 from ..device import Precision
 from ..files import Paths
 from ..progress import track
-from ..search.embeddings import Embeddings
+from ..search.embeddings import Embeddings, named
 from ..survey.images import Images
 from ..survey.readers import iter_images, iter_spectra, modality_of
 from ..survey.rejects import Rejects
@@ -34,7 +34,10 @@ def embed_images(
     device: str = "auto",
     precision: Precision = "float32",
 ) -> Embeddings:
-    """Embeddings of images, batch after batch, with their positions."""
+    """Embeddings of images, batch after batch, with positions and coordinates.
+
+    The latter are what the model expects of the spectrum, see `Model.coordinates`.
+    """
     return joined(stream_images(model, batches, device=device, precision=precision))
 
 
@@ -45,7 +48,7 @@ def embed_spectra(
     device: str = "auto",
     precision: Precision = "float32",
 ) -> Embeddings:
-    """Embeddings of spectra, batch after batch, with positions.
+    """Embeddings of spectra, batch after batch, with positions and coordinates.
 
     A model with a shift dictionary adds its redshifts, `spectrum_redshift`.
     """
@@ -58,8 +61,9 @@ def stream_images(
     """As `embed_images`, but as many galaxies at a time as the model takes at once."""
     name = model.hash()
     for b in _regrouped(batches, model.image.batch_size):
-        vectors = model.embed_images(b, device=device, precision=precision)
-        yield Embeddings(b.ids, vectors, "image", name, {"ra": b.ra, "dec": b.dec})
+        made = model.describe(b, device=device, precision=precision)
+        columns = {"ra": b.ra, "dec": b.dec, **named(made.coordinates)}
+        yield Embeddings(b.ids, made.vectors, "image", name, columns)
 
 
 def stream_spectra(
@@ -68,9 +72,10 @@ def stream_spectra(
     """As `embed_spectra`, but as many galaxies at a time as the model takes at once."""
     name, measured = model.hash(), model.spectrum.dictionary is not None
     for b in _regrouped(batches, model.spectrum.batch_size):
-        vectors = model.embed_spectra(b, device=device, precision=precision)
+        made = model.describe(b, device=device, precision=precision)
         z = {"spectrum_redshift": model.redshift(b)} if measured else {}
-        yield Embeddings(b.ids, vectors, "spectrum", name, {"ra": b.ra, "dec": b.dec, **z})
+        columns = {"ra": b.ra, "dec": b.dec, **z, **named(made.coordinates)}
+        yield Embeddings(b.ids, made.vectors, "spectrum", name, columns)
 
 
 def embed_files(
