@@ -107,7 +107,7 @@ def test_an_index_has_the_columns_that_all_files_share(run, files, tmp_path):
     assert n == len(index) == len(Embeddings.read(paths[0])) + 10
     query = Embeddings.read(paths[1])
     assert index.search(query, 1, "modality = 'spectrum'").ids[:, 0].tolist() == query.ids.tolist()
-    with pytest.raises(ValueError, match=r"columns .*'ra', 'dec'\]"):
+    with pytest.raises(ValueError, match=r"columns .*'ra', 'dec', 'coordinate_0'"):
         index.search(query, 1, "spectrum_redshift < 1")
 
 
