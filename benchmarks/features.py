@@ -15,8 +15,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from sklearn.decomposition import PCA
 
-from appulse.evaluate.comparison import from_pixels, labels_of
+from appulse.evaluate import baselines as simple
+from appulse.evaluate.baselines import Boosting, TemplateMatch, magnitudes_and_colours
+from appulse.evaluate.comparison import labels_of
 from appulse.evaluate.supervised import (
     SupervisedConfig,
     SupervisedLearner,
@@ -24,14 +27,20 @@ from appulse.evaluate.supervised import (
     read_pixels,
     resnet,
 )
+from appulse.survey.spectra import Spectra
 from appulse.survey.store import SurveyStore
-from appulse.survey.survey import PROPERTIES
+from appulse.survey.survey import PROPERTIES, Survey
 from appulse.tasks.probes import KNNProbe, MLPProbe
-from features_towers import VARIANTS, Towers, Vectors, same, without_brightness
+from features_towers import NANOMAGGIES, TOTAL, VARIANTS, Towers, Vectors, same, without_brightness
 
 COUNTS = (100, 300, 1000, 3000)  # labels, and all
 SIZES = {"head-train": None, "validation": 1000, "test": 6000}  # galaxies of each part
 LABEL_EFFICIENT = ("appulse, image", "appulse, expected", "spectrum SSL, spectrum")
+PCA_GALAXIES = 3000  # that the components are learned from
+PIXELS: dict[str, Callable[[Survey], np.ndarray]] = {
+    "image": lambda survey: simple.image_pixels(survey.images.filled()),
+    "spectrum": lambda survey: simple.spectrum_pixels(survey.spectra),
+}
 Made = dict[str, np.ndarray]  # predictions of test galaxies by target, or vectors
 
 
@@ -68,6 +77,28 @@ class Bench:
         """Which galaxies of head-train are labelled: the same for every method."""
         order = np.random.default_rng(seed).permutation(len(self.rows["head-train"]))
         return np.sort(order[:count])
+
+    def spectra(self, rows: np.ndarray) -> Spectra:
+        """Of rows of the survey."""
+        return self.store.take(rows, ["spectra"])["spectra"]
+
+    def components(self, look: Callable[[Survey], np.ndarray]) -> Vectors:
+        """64 principal components of what `look` sees, learned from galaxies of encoder-train."""
+
+        def seen(rows: np.ndarray) -> np.ndarray:
+            pieces = np.array_split(rows, -(-len(rows) // 500))
+            return np.concatenate([look(self.store.read(some)) for some in pieces])
+
+        some = self.store.rows("encoder-train")[:PCA_GALAXIES]
+        axes = PCA(64, random_state=0, svd_solver="randomized").fit(seen(some))
+        return {part: axes.transform(seen(rows)) for part, rows in self.rows.items()}
+
+    def template_redshifts(self) -> Made:
+        """Redshifts of the test's spectra by cross-correlation with mean spectra of head-train."""
+        z = self.labels["head-train"]["redshift"]
+        match = TemplateMatch.fit(self.spectra(self.rows["head-train"]), z)
+        pieces = np.array_split(self.rows["test"], 12)
+        return {"redshift": np.concatenate([match.predict(self.spectra(r)) for r in pieces])}
 
     def pixels(self, part: str, config: SupervisedConfig, name: str) -> np.ndarray:
         """What a supervised network sees of a part; read once, and memory-mapped."""
@@ -168,16 +199,31 @@ def probed(bench: Bench, seen: Vectors, seed: int, count: int | None = None) -> 
 
 
 def baselines(bench: Bench) -> None:
-    """What needs no seed: boosting, MLPs and principal components of pixels, template redshifts."""
-    if (bench.work / "seed-0" / "synthetic photometry.npz").exists():
-        return
-    known = {part: labels_of(bench.store, part) for part in SIZES}
-    predictions, match = from_pixels(bench.store, known)
-    for made in predictions:
-        values = {name: column[: SIZES["test"]] for name, column in made.values.items()}
-        bench.kept(f"{made.method}, {made.modality}", 0, partial(dict, values))
-    vectors = {"image": match.image[: SIZES["test"]], "spectrum": match.spectrum[: SIZES["test"]]}
-    bench.kept("synthetic photometry", 0, partial(dict, vectors))
+    """What needs no seed: boosting and MLPs on fluxes, principal components, template redshifts."""
+    towers = Towers(bench.survey, bench.work / "seed-0", 0)
+    flux = {part: NANOMAGGIES * np.sinh(towers.features(part).image) for part in SIZES}
+    for name, some in (("aperture", slice(None)), ("g, r, z", slice(TOTAL, TOTAL + 1))):
+        x = {
+            part: magnitudes_and_colours(rows.reshape(len(rows), 3, -1)[:, :, some])
+            for part, rows in flux.items()
+        }
+        for kind, learner in (("boosting", Boosting), ("MLP", MLPProbe)):
+            bench.kept(f"{name} {kind}, image", 0, partial(learned, bench, learner, x))
+    for modality, look in PIXELS.items():
+        seen = partial(bench.components, look)
+        x = bench.kept(f"principal components, {modality}", 0, seen)
+        bench.kept(f"PCA, {modality}", 0, partial(probed, bench, x, 0))
+    bench.kept("template cross-correlation, spectrum", 0, bench.template_redshifts)
+
+
+def learned(bench: Bench, learner: type[Boosting] | type[MLPProbe], x: Vectors) -> Made:
+    """Predictions of the properties and of the morphology, from all labels."""
+    made: Made = {}
+    morphology = {part: bench.labels[part]["morphology"] for part in SIZES}
+    for target, y in {"properties": bench.y, "morphology": morphology}.items():
+        known = x["head-train"], y["head-train"], x["validation"], y["validation"]
+        made[target] = learner.fit(*known).predict(x["test"])
+    return made
 
 
 def main() -> None:

@@ -134,9 +134,8 @@ class Towers:
 
     def features(self, part: str, change: Callable[[Pairs], Pairs] = same) -> Features:
         """What both heads read beside tokens."""
-        changed = [change(pairs) for pairs in self._batches(part)]
-        image, spectrum = (torch.cat([side[i].features for side in changed]) for i in (0, 1))
-        return Features(image.numpy(), spectrum.numpy())
+        seen = [[side.features for side in change(pairs)] for pairs in self._batches(part)]
+        return Features(*(torch.cat(side).numpy() for side in zip(*seen, strict=True)))
 
     def _batches(self, part: str) -> Iterator[Pairs]:
         rows = min(len(self.pairs[part]), MOST[part])
