@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from appulse.evaluate.protocol import Predictions, score_predictions
+from appulse.evaluate.protocol import Predictions, score
 from appulse.evaluate.supervised import SupervisedConfig, conv_att, resnet, train_supervised
 from appulse.survey.store import SurveyStore
 from appulse.survey.survey import PROPERTIES, label_columns
@@ -68,7 +68,7 @@ def described(
     """Scores on test; the best validation loss, the mean squared error in units of variance."""
     lines = [line for line in read_metrics(out / "properties") if "validation_loss" in line]
     best = min(lines, key=lambda line: line["validation_loss"])
-    scores = score_predictions(made, truth)
+    scores = score([made], truth)
     r2 = {r.target: [round(x, 4) for x in (r.value, r.low, r.high)] for r in scores
           if r.metric == "R²"}  # fmt: skip
     more = {r.metric: round(r.value, 5) for r in scores if r.target == "redshift"}

@@ -157,6 +157,22 @@ def ranks_in_pools(
     return 1 + (ranks - 1) * ((pool - 1) / (candidates - 1))
 
 
+def neighbour_mean(
+    similarity: Float[np.ndarray, "B B"], values: Float[np.ndarray, "B"], k: int = 10
+) -> Float[np.ndarray, "B"]:
+    """Physics of neighbours: mean value of each row's k nearest columns, its own left out.
+
+    Against the row's own value, `r2` says whether those are alike where a partner is missed.
+    Unknown values, NaN, do not count; a row whose neighbours are all unknown gets NaN.
+    """
+    others = similarity.copy()
+    np.fill_diagonal(others, -np.inf)
+    nearest = np.argpartition(-others, k - 1, axis=1)[:, :k]
+    known = np.isfinite(values)[nearest]
+    total = np.where(known, values[nearest], 0).sum(axis=1)
+    return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)
+
+
 def bootstrap(
     statistic: Callable[..., float],
     *arrays: Shaped[np.ndarray, "B ..."],
