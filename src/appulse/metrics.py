@@ -1,6 +1,7 @@
 """Scores of predictions and of retrieval, and their intervals.
 
-Predictions come first, the truth second. Redshift errors are Δz / (1 + z_true) everywhere.
+Predictions come first, the truth second. Redshift errors are Δz / (1 + z_true) everywhere. Those of
+whole posteriors, PIT, coverage and CRPS, are in `inference.calibration`.
 """
 
 from collections.abc import Callable, Sequence

@@ -59,7 +59,7 @@ def _found(
     pools: list[Int[np.ndarray, "N"]],
     labels: Columns,
 ) -> dict[str, np.ndarray]:
-    found = {"partner": np.concatenate([partner_ranks(s) for s in similarity]).astype(float)}
+    found = {"partner": np.concatenate([partner_ranks(s) for s in similarity])}
     for name in (n for n in PROPERTIES if n in labels):
         means = [
             neighbour_mean(s, labels[name][rows], NEIGHBOURS)

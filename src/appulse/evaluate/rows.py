@@ -86,6 +86,6 @@ def _plain(values: np.ndarray) -> list[Any]:
 
 
 def _array(values: list[Any]) -> np.ndarray:
-    if any(isinstance(value, str) for value in values):
-        return np.array(values)
-    return np.array([np.nan if value is None else value for value in values], dtype=float)
+    if None in values:
+        return np.array([np.nan if value is None else value for value in values], dtype=float)
+    return np.array(values)
