@@ -103,8 +103,9 @@ def _attention(study: Study, model: Model) -> list[Plot]:
         Plot(
             "Where the towers look",
             attention_figure(model, galaxies, study.device),
-            "Weights with which the pooling reads patches, the mean over heads; brighter, or "
-            "higher, is more. What a head reads of physical features beside them is not shown.",
+            "Weights with which the pooling reads patches, the mean over heads; contours are the "
+            "galaxy's. What a head reads of physical features beside the patches is not shown, and "
+            "a small weight on a loud patch may count for more than a large one on sky.",
         )
     ]
 

@@ -46,10 +46,10 @@ def agreement(weights, change):
 
 
 def with_line(spectra, place):
-    """An emission line of width 5 pixels, ten times as high as the noise of a pixel."""
+    """An emission line of width 5 pixels, twenty times as high as the noise of a pixel."""
     noise = np.median(1 / np.sqrt(np.maximum(spectra.ivar, 1e-6)), axis=1, keepdims=True)
     line = np.exp(-((np.arange(PATCH * PATCHES) - place[:, None]) ** 2) / 50)
-    return replace(spectra, flux=(spectra.flux + 10 * noise * line).astype(np.float32))
+    return replace(spectra, flux=(spectra.flux + 20 * noise * line).astype(np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def lines(spectra):
         place = rng.uniform(PATCH, PATCH * (PATCHES - 1), n)
         return (with_line(spectra[rng.integers(0, 150, n)], place) for _ in range(2))
 
-    learn(model.spectrum, draw, steps=300)
+    learn(model.spectrum, draw, steps=200)
     place = np.random.default_rng(1).uniform(PATCH, PATCH * (PATCHES - 1), TESTED)
     return model.eval(), with_line(spectra[150:], place), place
 
@@ -137,7 +137,6 @@ def test_an_injected_star_is_found_within_one_patch(stars):
     model, images, place, _ = stars
     weights = model.attention(images, device="cpu").mean(1).reshape(TESTED, -1)
     found = (np.stack(np.divmod(weights.argmax(1), ACROSS), 1) + 0.5) * SIDE
-    print(np.mean(np.abs(found - place).max(1) < SIDE))
     assert np.mean(np.abs(found - place).max(1) < SIDE) > 0.9
 
 
@@ -152,6 +151,5 @@ def test_attention_on_images_agrees_with_occlusion(stars):
         change[:, k] = 1 - (model.embed_images(hidden, device="cpu") * whole).sum(1)
     weights = model.attention(images, device="cpu").mean(1).reshape(TESTED, -1)
     correlation, same = agreement(weights, change)
-    print(correlation, same)
     assert correlation > 0.3
     assert same > 0.9

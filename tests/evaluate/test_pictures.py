@@ -96,14 +96,13 @@ def test_attention_is_drawn_over_image_and_spectrum(model, galaxies):
     two = galaxies[:2]
     figure = attention_figure(model, two, "cpu")
     maps, looks = (model.attention(x, device="cpu") for x in (two.images, two.spectra))
-    plain, overlay, spectrum = figure.axes[3:6]  # of the second galaxy
-    assert (len(plain.images), len(overlay.images)) == (1, 2)
+    plain, where, strip = figure.axes[3:6]  # of the second galaxy
+    assert (len(plain.images), len(where.images)) == (1, 1)
     weights = maps[1].mean(0)
-    np.testing.assert_allclose(overlay.images[1].get_array(), weights / weights.mean(), rtol=1e-5)
-    assert f"{(weights / weights.mean()).max():.1f}" in overlay.get_xlabel()
-    assert len(spectrum.lines) == 1
-    beside = figure.axes[7]
-    steps = beside.collections[0].get_paths()[0].vertices
+    np.testing.assert_allclose(where.images[0].get_array(), weights / weights.mean(), rtol=1e-5)
+    assert f"{(weights / weights.mean()).max():.1f}" in where.get_xlabel()
+    assert len(figure.axes[7].lines) == 1
+    steps = strip.collections[0].get_paths()[0].vertices
     weights = looks.weights[1].mean(0)
     assert steps[:, 1].max() == pytest.approx((weights / weights.mean()).max(), rel=1e-4)
 

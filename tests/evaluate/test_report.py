@@ -85,7 +85,7 @@ def test_the_page_says_what_matters(page):
     assert SIMULATIONS_ONLY in page.text
     assert "0.910" in page.text
     assert "baseline 0.760: photometry" in page.text
-    assert "0.1234" in page.text
+    assert "0.12340" in page.text
     assert "1,234" in page.text
     assert "true spectrum is the nearest" not in page.text  # no such result, no card
 
@@ -154,7 +154,7 @@ def test_cards_say_how_far_ahead_on_the_same_galaxies(tmp_path):
     ahead = result("mine", 0.03, rival="photometry")
     write_report(tmp_path / "r.html", [result("mine", 0.9), ahead], [], {})
     text = Page((tmp_path / "r.html").read_text(encoding="utf-8")).text
-    assert "ahead by 0.030 (0.020 … 0.040), paired" in text
+    assert "difference 0.030 (0.020 … 0.040), paired" in text
 
 
 def test_no_results_no_table():

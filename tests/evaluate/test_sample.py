@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from appulse.evaluate.sample import APART, PARTS, Sample, crowded
 from appulse.survey.parts import Split
 from appulse.survey.store import SurveyStore
+from appulse.survey.survey import Survey
 
 ARCSEC = 1 / 3600
 
@@ -30,10 +33,10 @@ def real(store, tmp_path_factory):
     galaxies.columns["survey"] = np.where(np.arange(200) % 2, "a", "b")
     parts = Split().assign(galaxies.ids, galaxies.images.ra, galaxies.images.dec)
     first, last = (np.flatnonzero(parts == part)[:5] for part in ("encoder-train", "test"))
-    galaxies.images.ra[:] = galaxies.spectra.ra[:] = np.arange(200) / 2
-    galaxies.images.dec[:] = galaxies.spectra.dec[:] = 0.0
-    for column in (galaxies.images, galaxies.spectra):
-        column.ra[last], column.dec[last] = column.ra[first], 5 * ARCSEC
+    ra, dec = np.arange(200) / 2, np.zeros(200)
+    ra[last], dec[last] = ra[first], 5 * ARCSEC
+    images, spectra = (replace(c, ra=ra, dec=dec) for c in (galaxies.images, galaxies.spectra))
+    galaxies = Survey(images, spectra, galaxies.columns)
     path = tmp_path_factory.mktemp("real") / "survey.lance"
     return SurveyStore.create(path, [galaxies]), galaxies.ids[last]
 

@@ -108,6 +108,8 @@ def _bins(study: Study, first: Mapping[tuple[str, str], Predictions]) -> list[Pl
     panels: dict[str, dict[str, dict[str, list[Bin]]]] = {}
     for modality, (*methods, score, name) in RIVALS.items():
         shown = [first[m, modality] for m in methods if (m, modality) in first]
+        if not shown:
+            continue
         for coordinate, at in coordinates.items():
             rows = np.isfinite(z) & np.isfinite(at)
             edges = np.quantile(at[rows], np.linspace(0, 1, BINS + 1))
@@ -118,6 +120,8 @@ def _bins(study: Study, first: Mapping[tuple[str, str], Predictions]) -> list[Pl
                 )
                 for p in shown
             }
+    if not panels:
+        return []
     said = "Bins hold equally many test galaxies; bars are 95 % intervals."
     return [Plot("Redshifts by magnitude and by redshift", binned_scores(panels), said)]
 
@@ -139,6 +143,7 @@ def binned_scores(panels: Mapping[str, Mapping[str, Mapping[str, Sequence[Bin]]]
                 axes.errorbar(middle, value, errors, label=name, marker="o", ms=3, linewidth=1.2)
             axes.set_xlabel(coordinate)
             axes.grid(alpha=0.2)
+        line[0].margins(y=0.3)  # room for the legend
         line[0].set_ylabel(score)
         line[0].legend()
     return figure
@@ -215,11 +220,11 @@ def space_map(
     colours: Mapping[str, Float[np.ndarray, "B"]],
 ) -> Figure:
     """One panel coloured by modality, then one for each property."""
-    figure = Figure(figsize=(2.6 * (1 + len(colours)), 2.9), layout="constrained")
+    figure = Figure(figsize=(2.6 * (1 + len(colours)), 3.2), layout="constrained")
     first, *others = np.ravel(figure.subplots(1, 1 + len(colours)))
     for points, colour, name in ((image, BLUE, "image"), (spectrum, ORANGE, "spectrum")):
         first.scatter(*points.T, s=2, color=colour, label=name, rasterized=True, linewidths=0)
-    first.legend(loc="lower center", ncols=2, bbox_to_anchor=(0.5, -0.22), markerscale=4)
+    first.legend(loc="lower center", ncols=2, bbox_to_anchor=(0.5, -0.2), markerscale=4)
     both = np.concatenate([image, spectrum])
     for axes, (name, values) in zip(others, colours.items(), strict=True):
         low, high = np.nanpercentile(values, [2, 98])
@@ -227,10 +232,11 @@ def space_map(
             *both.T, s=2, c=np.tile(values, 2), cmap=DENSITY, vmin=low, vmax=high, rasterized=True,
             linewidths=0,
         )  # fmt: skip
-        bar = figure.colorbar(shown, ax=axes, location="bottom", label=name, aspect=30)
+        bar = figure.colorbar(shown, ax=axes, location="bottom", label=name, pad=0.03, aspect=30)
         bar.outline.set_edgecolor(INK)
     for axes in (first, *others):
-        axes.set(xticks=[], yticks=[])
+        axes.set(xticks=[], yticks=[], box_aspect=1)
+        axes.spines[:].set_visible(False)
     return figure
 
 

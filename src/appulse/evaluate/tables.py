@@ -84,7 +84,7 @@ TABLES = [
             Column("spectrum", "posterior", "NLL", "from spectrum"),
             Column("both", "posterior", "NLL", "from both"),
         ],
-        "Less is better. The paper's are of other parameters on other scales, so none are shown.",
+        "Less is better. AstroCLIP's README has no such numbers to set beside.",
     ),
     Table(
         "Morphology from images",
@@ -127,8 +127,9 @@ def table(spec: Table, results: Iterable[Result]) -> Element | None:
     labels = dict.fromkeys(r.column for r in cells.values() if r.column)
     said = [spec.said] if spec.said else []
     said += [f"Scored on {', '.join(sorted(labels))}."] if labels else []
-    galaxies = f"{max(r.n_test for r in shown):,} test galaxies"
-    return _section((spec.title, galaxies), headings, lines, _published(columns), " ".join(said))
+    return _section(
+        (spec.title, _tested(shown)), headings, lines, _published(columns), " ".join(said)
+    )
 
 
 def label_table(modality: Modality, results: Iterable[Result]) -> Element | None:
@@ -143,6 +144,13 @@ def label_table(modality: Modality, results: Iterable[Result]) -> Element | None
     lines = {name: [cells.get((name, n)) for n in counts] for name in several}
     title = f"By number of labels, {modality}: mean R² of properties"
     return _section((title, ""), [f"{n:,} labels" for n in counts], lines, [], "")
+
+
+def _tested(results: Sequence[Result]) -> str:
+    """How many galaxies were scored, and what on fewer than most."""
+    most = max(r.n_test for r in results)
+    fewer = {r.metric: r.n_test for r in results if r.n_test < most / 2}
+    return f"{most:,} test galaxies" + "".join(f", {n:,} for {m}" for m, n in fewer.items())
 
 
 def _sizes(results: Iterable[Result], method: str) -> int:
@@ -213,7 +221,7 @@ def _published(columns: Sequence[Column]) -> list[Element]:
     rows = []
     for name, cells in there.items():
         found = (cells.get(column[:3]) for column in columns)
-        texts = ("–" if p is None else f"{p.value:.2f}" for p in found)
+        texts = ("" if p is None else f"{p.value:.2f}" for p in found)
         heading = tag("th", name, scope="row")
         rows.append(tag("tr", heading, *(tag("td", t) for t in (*texts, "")), class_="published"))
     line = tag("td", SOURCE, colspan=str(len(columns) + 2))
@@ -223,7 +231,9 @@ def _published(columns: Sequence[Column]) -> list[Element]:
 def _number(metric: str, value: float) -> str:
     if metric.startswith("median rank"):
         text = f"{value:.0f}" if value >= 10 else f"{value:.1f}"
-    elif metric in ("NMAD", "bias", "CRPS"):
+    elif metric in ("NMAD", "bias"):
+        text = f"{value:.5f}"
+    elif metric == "CRPS":
         text = f"{value:.4f}"
     else:
         text = f"{value:.3f}"
@@ -242,7 +252,7 @@ def headlines(results: Sequence[Result]) -> Element:
         if rival is not None:
             said.append(f"baseline {_number(metric, rival.value)}: {rival.method}")
         said += [
-            f"ahead by {_number(metric, r.value)} ({_interval(r)}), paired"
+            f"difference {_number(metric, r.value)} ({_interval(r)}), paired"
             for r in results
             if r.rival and (r.modality, r.target, r.metric) == key
         ]
