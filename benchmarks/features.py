@@ -16,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from appulse.evaluate.comparison import from_pixels, labels_of
+from appulse.evaluate.comparison import from_pixels, photometry_match
+from appulse.evaluate.sample import Sample, labels_of
+from appulse.evaluate.study import Study
 from appulse.evaluate.supervised import (
     SupervisedConfig,
     SupervisedLearner,
@@ -171,9 +173,10 @@ def baselines(bench: Bench) -> None:
     """What needs no seed: boosting, MLPs and principal components of pixels, template redshifts."""
     if (bench.work / "seed-0" / "synthetic photometry.npz").exists():
         return
-    known = {part: labels_of(bench.store, part) for part in SIZES}
-    predictions, match = from_pixels(bench.store, known)
-    for made in predictions:
+    study = Study(Sample.of(bench.store), {}, bench.work)
+    match = photometry_match(study.measured)
+    methods = (m for m in from_pixels(study) if m.name != match.method)
+    for made in (predictions for method in methods for predictions in method.run(0)):
         values = {name: column[: SIZES["test"]] for name, column in made.values.items()}
         bench.kept(f"{made.method}, {made.modality}", 0, partial(dict, values))
     vectors = {"image": match.image[: SIZES["test"]], "spectrum": match.spectrum[: SIZES["test"]]}

@@ -29,7 +29,6 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--counts", type=int, nargs="*", default=[])
-    parser.add_argument("--width", type=int, default=32, help="of the ResNet")
     asked = parser.parse_args()
     store = SurveyStore.open(asked.survey)
     rows = np.concatenate([store.rows("encoder-train"), store.rows("head-train")])
@@ -40,11 +39,11 @@ def main() -> None:
     for seed in asked.seeds:
         order = np.random.default_rng(seed).permutation(rows)
         for count in [*asked.counts, len(rows)]:
-            for name, config in networks(asked.width, seed).items():
+            for name, config in networks(count, seed).items():
                 out = asked.work / f"{name}-{count}-{seed}"
                 made = learned(store, np.sort(order[:count]), config, out)
                 result["runs"].append(described(made, truth, out, seed))
-    for name, config in networks(asked.width, asked.seeds[0]).items():
+    for name, config in networks(len(rows), asked.seeds[0]).items():
         out = asked.work / f"{name}-twice"
         training = replace(config.training, steps=2 * config.training.steps, patience=40)
         made = learned(store, rows, replace(config, training=training), out)
@@ -52,8 +51,8 @@ def main() -> None:
     print(write_result("supervised", result))
 
 
-def networks(width: int, seed: int) -> dict[str, SupervisedConfig]:
-    return {"resnet": resnet(width, seed), "conv_att": conv_att(seed)}
+def networks(labels: int, seed: int) -> dict[str, SupervisedConfig]:
+    return {"resnet": resnet(labels, seed), "conv_att": conv_att(labels, seed)}
 
 
 def learned(

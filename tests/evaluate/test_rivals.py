@@ -23,17 +23,16 @@ SHORT = TrainingConfig(steps=6, batch_size=16, warmup=2, validate_every=3)
 def said(study, run):
     """What rivals say, with one seed, from all labels and from forty."""
     networks = {
-        "resnet": lambda width, seed: SupervisedConfig(
+        "resnet": lambda labels, seed: SupervisedConfig(
             ResNetConfig(8, (1, 1)), replace(SHORT, seed=seed), size=24
         ),
-        "conv_att": lambda seed: SupervisedConfig(
+        "conv_att": lambda labels, seed: SupervisedConfig(
             ConvAttConfig((4, 4), (5, 5), (8,)), replace(SHORT, seed=seed)
         ),
     }
     with pytest.MonkeyPatch.context() as patched:
         for name, network in networks.items():
             patched.setattr(rivals, name, network)
-        patched.setattr(rivals, "STEPS", 6)
         patched.setattr(rivals, "MOCO", SHORT)
         patched.setattr(rivals, "MOCO_SIZE", 64)
         patched.setattr(rivals, "WIDTH", 8)

@@ -13,7 +13,7 @@ from ..spectrum.redshift import CALIBRATION
 from ..survey.survey import label_columns
 from ..tasks.probes import KNNProbe, MLPProbe
 from .baselines import Boosting, PhotometryMatch, TemplateMatch
-from .measured import BATCH, TOTAL, Features, component_scores, magnitudes
+from .measured import BATCH, TOTAL, Features, Measured, component_scores, magnitudes
 from .protocol import Learner, Predictions, fit_predict
 from .results import Modality
 from .retrieval import Matches, rank
@@ -134,7 +134,12 @@ def from_pixels(study: Study) -> list[Method]:
         )
         for name, modality, learner, features in inputs
     ]
-    made.append(Method("synthetic photometry", lambda seed: _photometry(study)))
+    made.append(
+        Method(
+            "synthetic photometry",
+            lambda seed: rank(photometry_match(study.measured), study.labels["test"]),
+        )
+    )
     if "redshift" in study.labels["test"]:
         made.append(Method("template cross-correlation", lambda seed: [_templates(study)]))
     return made
@@ -153,14 +158,14 @@ def _baseline(
     return [fit_predict(name, modality, learner, x, study.labels, baseline=True, seed=seed)]
 
 
-def _photometry(study: Study) -> list[Predictions]:
-    measured = study.measured
+def photometry_match(measured: Mapping[str, Measured]) -> Matches:
+    """Test images and spectra as synthetic photometry compares them."""
     flat = {part: m.apertures.reshape(len(m.apertures), -1) for part, m in measured.items()}
     bands = {part: m.bands for part, m in measured.items()}
     match = PhotometryMatch.fit(
         flat["encoder-train"], bands["encoder-train"], flat["validation"], bands["validation"]
     )
-    matches = Matches(
+    return Matches(
         "synthetic photometry",
         match.image_vectors(flat["test"]),
         match.spectrum_vectors(bands["test"]),
@@ -168,7 +173,6 @@ def _photometry(study: Study) -> list[Predictions]:
         baseline=True,
         similarity=lambda a, b: -euclidean_distances(a, b),
     )
-    return rank(matches, study.labels["test"])
 
 
 def _templates(study: Study) -> Predictions:

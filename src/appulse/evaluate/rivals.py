@@ -31,11 +31,10 @@ from .sample import PARTS
 from .study import Study, fewer
 from .supervised import SupervisedConfig, SupervisedLearner, conv_att, read_pixels, resnet
 
-STEPS, PATIENCE = 1500, 12  # of a supervised network; validations without a better one
 MOCO = TrainingConfig(steps=1000, batch_size=128, learning_rate=2e-3, weight_decay=0.05, warmup=100)
 MOCO_SIZE, MOCO_GALAXIES = 96, 10_000  # pixels of what views are made of; galaxies kept in memory
 FEATURE_GALAXIES = 20_000  # that feature towers are trained on
-WIDTH = 32  # of residual networks
+WIDTH = 32  # of its network
 
 Pixels = dict[str, Shaped[np.ndarray, "_ *_"]]
 
@@ -56,23 +55,19 @@ def rivals(study: Study, model: Model, runs: Mapping[str, Path]) -> list[Method]
 
 def _supervised(study: Study) -> list[Method]:
     """ResNet on images, Conv+Att on spectra; the morphology from images and all labels only."""
-    kinds: dict[str, tuple[Modality, Callable[[int], SupervisedConfig]]] = {
-        "ResNet": ("image", lambda seed: resnet(WIDTH, seed)),
+    kinds: dict[str, tuple[Modality, Callable[[int, int], SupervisedConfig]]] = {
+        "ResNet": ("image", resnet),
         "Conv+Att": ("spectrum", conv_att),
     }
-    methods = []
+    methods, every = [], len(study.sample.rows("head-train"))
     for name, (modality, config) in kinds.items():
-        pixels = lru_cache(partial(_pixels, study, config(0)))
+        pixels = lru_cache(partial(_pixels, study, config(every, 0)))
         for count, seeds in study.training_sizes:
-            run = partial(_learn, study, name, modality, config, pixels, count)
-            settings = {**asdict(_shorter(config(0))), "labels": count}
+            sized = partial(config, count or every)
+            run = partial(_learn, study, name, modality, sized, pixels, count)
+            settings = {**asdict(sized(0)), "labels": count}
             methods.append(Method(f"{name} {count or 'all'}", run, settings, seeds))
     return methods
-
-
-def _shorter(config: SupervisedConfig) -> SupervisedConfig:
-    training = replace(config.training, steps=STEPS, warmup=STEPS // 10, patience=PATIENCE)
-    return replace(config, training=training)
 
 
 def _pixels(study: Study, config: SupervisedConfig) -> Pixels:
@@ -94,7 +89,7 @@ def _learn(
     if modality == "spectrum" or count is not None:
         labels = {p: {n: v for n, v in c.items() if n != "morphology"} for p, c in labels.items()}
     with study.scratch(f"{name}-{count or 'all'}-{seed}") as folder:
-        learner = SupervisedLearner(_shorter(config(seed)), folder, study.device)
+        learner = SupervisedLearner(config(seed), folder, study.device)
         x = fewer(pixels(), some)
         return [fit_predict(name, modality, learner, x, labels, baseline=True, seed=seed)]
 

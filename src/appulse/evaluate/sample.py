@@ -53,13 +53,11 @@ class Sample:
 
     @cached_property
     def labels(self) -> dict[str, Columns]:
-        """Labels by part and by what they are of, whatever their columns are called."""
-        columns = label_columns(self.store.names)
-        labels: dict[str, Columns] = {}
-        for part, kept in self.kept.items():
-            values = self.store.columns(list(columns.values()), part)
-            labels[part] = {label: values[column][kept] for label, column in columns.items()}
-        return labels
+        """Labels by part and by what they are of."""
+        return {
+            part: {name: values[kept] for name, values in labels_of(self.store, part).items()}
+            for part, kept in self.kept.items()
+        }
 
     def rows(self, part: str) -> Int[np.ndarray, "_"]:
         """Numbers of the store's rows; all of encoder-train."""
@@ -114,6 +112,13 @@ class Sample:
             "parts": ", ".join(f"{part} {n:,}" for part, n in parts.items()) + f", by {how}",
             "duplicates": f"one row per id, and per place within 1″; {apart}",
         }
+
+
+def labels_of(store: SurveyStore, part: str) -> Columns:
+    """Labels of a part's galaxies by what they are of, whatever their columns are called."""
+    columns = label_columns(store.names)
+    values = store.columns(list(columns.values()), part)
+    return {label: values[column] for label, column in columns.items()}
 
 
 def crowded(
