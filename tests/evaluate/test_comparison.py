@@ -160,7 +160,7 @@ def test_the_best_of_ours_is_compared_with_the_best_baseline(study):
     results = score_all(grouped(said_by(methods(study))), study.sample)
     ahead = {(r.modality, r.target, r.metric): r for r in results if r.rival}
     assert len(ahead) == len(comparison.MODALITIES) + 3
-    best = ahead["image", "redshift", "R²"]
+    best = ahead["image", "redshift", "R², difference"]
     by_method = {r.method: r.value for r in results
                  if (r.modality, r.target, r.metric) == ("image", "redshift", "R²")
                  and not r.rival}  # fmt: skip

@@ -128,4 +128,4 @@ def test_a_paired_difference_is_the_metrics(labels):
     both = (p.values["redshift"] for p in (ours, theirs))
     assert (found.value, found.low, found.high) == difference(r2, *both, truth, n=500)
     assert found.low > 0
-    assert found.rival == "m"
+    assert (found.metric, found.rival) == ("R², difference", "m")

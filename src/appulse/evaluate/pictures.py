@@ -108,6 +108,7 @@ def _bins(study: Study, first: Mapping[tuple[str, str], Predictions]) -> list[Pl
     panels: dict[str, dict[str, dict[str, list[Bin]]]] = {}
     for modality, (*methods, score, name) in RIVALS.items():
         shown = [first[m, modality] for m in methods if (m, modality) in first]
+        shown = [p for p in shown if "redshift" in p.values]
         if not shown:
             continue
         for coordinate, at in coordinates.items():
@@ -151,7 +152,7 @@ def binned_scores(panels: Mapping[str, Mapping[str, Mapping[str, Sequence[Bin]]]
 
 def _labels(results: Sequence[Result]) -> list[Plot]:
     """Mean R² of the properties by number of labels, where methods learned from several."""
-    found = [r for r in results if r.target == "properties" and not r.rival]
+    found = [r for r in results if (r.target, r.metric) == ("properties", "mean R²")]
     curves: dict[str, dict[str, list[Result]]] = {}
     for result in sorted(found, key=lambda r: r.n_train):
         curves.setdefault(result.modality, {}).setdefault(result.method, []).append(result)

@@ -28,7 +28,7 @@ from ..metrics import (
 )
 from ..survey.survey import PROPERTIES
 from ..tasks.targets import Targets
-from .results import DRAWS, Columns, Modality, Result, known
+from .results import DIFFERENCE, DRAWS, Columns, Modality, Result, known
 
 Features = Shaped[np.ndarray, "_ *_"]
 Score = Callable[[np.ndarray, np.ndarray], float]  # of predictions and truth
@@ -203,9 +203,9 @@ def paired(
     function = over_seeds(both[0].scores[metric])
     stacks = [np.stack(s.predicted, axis=1) for s in both]
     estimate = difference(function, *stacks, both[0].true, n=DRAWS, seed=seed)
-    first, n_test = ours[0], len(both[0].true)
+    first, n_test, name = ours[0], len(both[0].true), f"{metric}{DIFFERENCE}"
     return Result(
-        *(first.method, first.modality, target, metric, *estimate, first.n_train, n_test, False),
+        *(first.method, first.modality, target, name, *estimate, first.n_train, n_test, False),
         seeds=len(ours),
         rival=theirs[0].method,
     )

@@ -15,6 +15,7 @@ Modality = Literal[
 ]
 Columns = Mapping[str, np.ndarray]  # labels by name; NaN or "" where unknown
 DRAWS = 500  # of the bootstrap
+DIFFERENCE = ", difference"  # ends the names of metrics that compare two methods
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Result:
         column: Of the survey, that held the target's labels.
         seeds: How often the method was trained.
         spread: Standard deviation of the score over seeds; 0 for one.
-        rival: If set, this is by how much the score is above that method's, on the same galaxies.
+        rival: If set, this is by how much the score is above that method's, on the same galaxies;
+            the metric says so too.
     """
 
     method: str

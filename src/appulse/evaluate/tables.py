@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 
 from .markup import tag
 from .published import PUBLISHED, SOURCE, Published
-from .results import Modality, Result
+from .results import DIFFERENCE, Modality, Result
 
 LOWER_IS_BETTER = {"NMAD", "CRPS", "NLL", "outliers > .01", "outliers > .05", "outliers > .15"}
 NAMES = {
@@ -113,7 +113,7 @@ def table(spec: Table, results: Iterable[Result]) -> Element | None:
     if there are any, come last and compete with none.
     """
     keys = [column[:3] for column in spec.columns]
-    shown = [r for r in results if (r.modality, r.target, r.metric) in keys and not r.rival]
+    shown = [r for r in results if (r.modality, r.target, r.metric) in keys]
     if not shown:
         return None
     shown.sort(key=lambda r: r.n_train)
@@ -135,7 +135,7 @@ def table(spec: Table, results: Iterable[Result]) -> Element | None:
 def label_table(modality: Modality, results: Iterable[Result]) -> Element | None:
     """How the mean R² of the properties grows with the number of labels; None if all have one."""
     key = (modality, "properties", "mean R²")
-    found = [r for r in results if (r.modality, r.target, r.metric) == key and not r.rival]
+    found = [r for r in results if (r.modality, r.target, r.metric) == key]
     cells = {(r.method, r.n_train): r for r in found}
     several = [m for m in dict.fromkeys(r.method for r in found) if _sizes(found, m) > 1]
     if not several:
@@ -247,14 +247,13 @@ def headlines(results: Sequence[Result]) -> Element:
         ours, rival = best(results, modality, target, metric)
         if ours is None:
             continue
-        key = (modality, target, metric)
         said = [f"95 %: {_interval(ours)}"]
         if rival is not None:
             said.append(f"baseline {_number(metric, rival.value)}: {rival.method}")
         said += [
             f"difference {_number(metric, r.value)} ({_interval(r)}), paired"
             for r in results
-            if r.rival and (r.modality, r.target, r.metric) == key
+            if (r.modality, r.target, r.metric) == (modality, target, metric + DIFFERENCE)
         ]
         cards.append(
             tag(
@@ -277,7 +276,7 @@ def best(
 ) -> tuple[Result | None, Result | None]:
     """Our best result and the best baseline's, of each method with the most labels."""
     key = (modality, target, metric)
-    found = [r for r in results if (r.modality, r.target, r.metric) == key and not r.rival]
+    found = [r for r in results if (r.modality, r.target, r.metric) == key]
     most = {r.method: r for r in sorted(found, key=lambda r: r.n_train)}.values()
     return (
         max((r for r in most if not r.baseline), key=goodness, default=None),
