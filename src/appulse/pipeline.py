@@ -291,7 +291,6 @@ def demo(out: Path, *, n: int = 16_000, seed: int = 0, device: str = "auto") -> 
     posteriors.generator(survey, embeddings, generator, tiny().generator, device=device)
     evaluation.evaluate(
         *(run, survey, embeddings, out),
-        posteriors=[posterior],
         runs={"masked modelling": spectrum_run, "alignment": run},
         more=posteriors.pictures(survey, embeddings, posterior, generator, device=device),
         quick=True,

@@ -19,14 +19,14 @@ from ..training.run import read_metrics
 from .gallery import neighbour_gallery
 from .protocol import Predictions
 from .report import LABELS, Plot, property_panels
-from .results import DRAWS, Columns, Result, known
+from .results import Columns, Result, known
 from .retrieval import pool_rows
 from .scores import Groups
 from .study import Study
 
 DIRECTIONS = ("image → spectrum", "spectrum → image", "image → image", "spectrum → spectrum")
-MAPPED = 1000  # galaxies in a map of the space
-BINS = 6  # of redshift and of magnitude
+MAPPED = 600  # galaxies in a map of the space
+BINS, BINNED = 6, 200  # of redshift and of magnitude; draws of the bootstrap in each
 COLOURED = ("redshift", "log_mstar", "log_ssfr")
 RIVALS = {  # ours, the baseline to be shown with it, a score and its name
     "image": ("appulse, MLP probe", "aperture MLP", nmad, "NMAD"),
@@ -117,7 +117,7 @@ def _bins(study: Study, first: Mapping[tuple[str, str], Predictions]) -> list[Pl
             edges[-1] = np.nextafter(edges[-1], np.inf)
             panels.setdefault(f"{name}, from {modality}", {})[coordinate] = {
                 p.method: binned(
-                    score, at[rows], edges.tolist(), p.values["redshift"][rows], z[rows], n=DRAWS
+                    score, at[rows], edges.tolist(), p.values["redshift"][rows], z[rows], n=BINNED
                 )
                 for p in shown
             }

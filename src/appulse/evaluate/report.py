@@ -83,6 +83,7 @@ def save_plots(folder: Path, plots: Sequence[Plot]) -> None:
         for kind in ("png", "pdf"):
             with atomic_path(folder / f"{name}.{kind}") as temporary:
                 plot.figure.savefig(temporary, dpi=150, facecolor="white")
+            plot.figure.set_layout_engine("none")  # what is laid out once stays so
 
 
 def _body(
