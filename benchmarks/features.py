@@ -19,7 +19,7 @@ from sklearn.decomposition import PCA
 
 from appulse.evaluate import baselines as simple
 from appulse.evaluate.baselines import Boosting, TemplateMatch, magnitudes_and_colours
-from appulse.evaluate.comparison import labels_of
+from appulse.evaluate.sample import labels_of
 from appulse.evaluate.supervised import (
     SupervisedConfig,
     SupervisedLearner,

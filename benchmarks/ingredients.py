@@ -21,7 +21,7 @@ import torch.nn.functional as F
 
 from appulse import pipeline
 from appulse.align.model import Model
-from appulse.evaluate.comparison import labels_of
+from appulse.evaluate.sample import labels_of
 from appulse.metrics import bootstrap, fraction_within, nmad, r2
 from appulse.recipes import Recipe, tiny
 from appulse.spectrum.preprocess import BANDS, SpectrumInputs, as_tensors

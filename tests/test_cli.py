@@ -16,6 +16,7 @@ import appulse
 from appulse import pipeline, recipes
 from appulse.align.load import load
 from appulse.cli import main
+from appulse.evaluate import rows
 from appulse.evaluate.results import read_results
 from appulse.inference.fitting import FitConfig
 from appulse.search.embeddings import Embeddings
@@ -117,7 +118,7 @@ def test_demo_goes_on_and_ends_with_a_report(demo, run):
         assert (demo / name).stat().st_mtime_ns == (run.folder / name).stat().st_mtime_ns
     html = (demo / "report.html").read_text(encoding="utf-8")
     assert html.startswith("<!DOCTYPE html>")
-    assert html.count("data:image/svg+xml;base64,") == 10
+    assert html.count("data:image/svg+xml;base64,") == 17
     for method in ("appulse, MLP probe", "aperture boosting", "template cross-correlation"):
         assert method in html
     assert "This model was trained on simulated galaxies only." in html
@@ -136,22 +137,28 @@ def test_the_results_are_plausible(demo):
     assert scores["template cross-correlation", "spectrum", "redshift", "within .003"] > 0.85
 
 
-def test_evaluate_writes_report_and_results(capsys, tmp_path, demo, run, monkeypatch):
-    """The comparison is the demo's; that of other embeddings is refused."""
-    arguments = ("evaluate", "--survey", run.survey, "--out", tmp_path)
-    curves = ("--run.alignment", run.align, "--run.masked-modelling", run.spectrum)
-    swapped = tmp_path / "swapped"
-    shutil.copytree(run.embeddings, swapped)
-    shutil.copy(swapped / "test-image.parquet", swapped / "validation-image.parquet")
-    with pytest.raises(SystemExit) as ended:
-        main([*map(str, arguments), "--embeddings", str(swapped)])
-    assert "part 'validation' are not those of the survey's 24 galaxies" in ended.value.code
-    results = read_results(demo / "results.json")
-    monkeypatch.setattr(pipeline, "compare", lambda store, embedded: (results, []))
-    out = stdout_of(capsys, *arguments, "--embeddings", run.embeddings, *curves)
-    assert out == f"{tmp_path / 'report.html'}\n"
-    assert read_results(tmp_path / "results.json") == results
-    assert "Learning curves" in (tmp_path / "report.html").read_text(encoding="utf-8")
+def test_evaluate_goes_on_with_what_is_there(capsys, tmp_path, demo, run, recipe, monkeypatch):
+    """Rows of the demo are not done again and give the same scores; posteriors' are added."""
+    out = tmp_path / "report"
+    shutil.copytree(demo / "rows", out / "rows")
+    shutil.copytree(run.embeddings, out / "embeddings")
+    shutil.copytree(demo / "posterior", out / "posterior-0")
+    monkeypatch.setattr(pipeline, "tiny", lambda: recipe)
+    write, written = rows.write_row, []
+    monkeypatch.setattr(rows, "write_row", lambda p, row: [written.append(p.name), write(p, row)])
+    arguments = (run.align, "--survey", run.survey, "--out", out, "--quick", "--seeds", 1)
+    curves = ("--run.alignment", run.align)
+    printed = stdout_of(capsys, "evaluate", *arguments, *curves, "--device", "cpu")
+    assert printed == f"{out / 'report.html'}\n"
+    assert len(written) == 5
+    assert all("flow" in name for name in written)
+    results = read_results(out / "results.json")
+    assert {r.metric for r in results} >= {"NLL", "CRPS"}
+    assert set(read_results(demo / "results.json")) <= set(results)
+    html = (out / "report.html").read_text(encoding="utf-8")
+    assert "Learning curves" in html
+    assert "Spectra generated" not in html
+    assert {p.suffix for p in (out / "figures").iterdir()} == {".png", ".pdf"}
 
 
 def test_embed_index_and_search_of_files(capsys, tmp_path, run, files):

@@ -13,7 +13,7 @@ RANKS = [
     {"align"},
     {"tasks"},
     {"evaluate"},
-    {"recipes", "observations", "queries", "posteriors"},
+    {"recipes", "observations", "queries", "posteriors", "evaluation"},
     {"pipeline"},
     {"cli", "web"},
     {"__main__"},

@@ -113,6 +113,22 @@ def test_partner_ranks_are_positions_in_a_sorted_list(rng):
     np.testing.assert_array_equal(metrics.partner_ranks(similarity), expected)
 
 
+def test_neighbour_mean_leaves_the_partner_out(rng):
+    similarity, values = rng.normal(size=(30, 30)), rng.normal(size=30)
+    values[3] = np.nan
+    expected = []
+    for i in range(30):
+        order = [j for j in np.argsort(-similarity[i]) if j != i][:10]
+        expected.append(np.mean([values[j] for j in order if j != 3]))
+    np.testing.assert_allclose(metrics.neighbour_mean(similarity, values), expected)
+
+
+def test_neighbours_of_whom_nothing_is_known_have_no_mean():
+    values = np.array([1.0, np.nan, np.nan])
+    mean = metrics.neighbour_mean(np.eye(3), values, k=2)
+    np.testing.assert_array_equal(mean, [np.nan, 1.0, 1.0])
+
+
 def test_a_collapsed_space_ranks_last():
     assert metrics.partner_ranks(np.ones((7, 7))).tolist() == [7] * 7
 

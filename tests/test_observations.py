@@ -3,6 +3,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from appulse import observations
+from appulse.survey.parts import Split, cell
 from appulse.survey.store import SurveyStore
 
 
@@ -29,6 +30,24 @@ def test_files_are_paired_and_the_rest_is_accounted_for(tmp_path, files):
     np.testing.assert_array_equal(made.images.flux, files.galaxies.images.flux[numbers])
     expected = files.galaxies.spectra.flux[numbers]
     np.testing.assert_allclose(made.spectra.flux, expected, rtol=1e-6)
+
+
+def test_parts_are_cells_of_the_sky_unless_asked_otherwise(tmp_path, files):
+    """Every galaxy of a cell is in the cell's part; by id, whatever the cell."""
+    for how in ("sky", "random"):
+        out = tmp_path / f"{how}.lance"
+        observations.pair(files.cutouts, files.coadd, out, size=64, split=how)
+        store = SurveyStore.open(out)
+        assert store.split.by == how
+        where = store.columns(["targetid", "ra", "dec", "part"])
+        cells = cell(where["ra"], where["dec"], observations.NSIDE)
+        keys = cells if how == "sky" else where["targetid"]
+        part = dict(zip(keys.tolist(), where["part"].tolist(), strict=True))
+        assert [part[key] for key in keys.tolist()] == where["part"].tolist()
+        assert (
+            where["part"].tolist()
+            == Split(by=how, nside=64).assign(where["targetid"], where["ra"], where["dec"]).tolist()
+        )
 
 
 def test_pairs_by_position_respect_the_radius_and_a_store_is_not_overwritten(tmp_path, files):

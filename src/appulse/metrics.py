@@ -1,6 +1,7 @@
 """Scores of predictions and of retrieval, and their intervals.
 
-Predictions come first, the truth second. Redshift errors are Δz / (1 + z_true) everywhere.
+Predictions come first, the truth second. Redshift errors are Δz / (1 + z_true) everywhere. Those of
+whole posteriors, PIT, coverage and CRPS, are in `inference.calibration`.
 """
 
 from collections.abc import Callable, Sequence
@@ -155,6 +156,22 @@ def ranks_in_pools(
     if not 1 < pool <= candidates:
         raise ValueError(f"a pool of {pool} of {candidates} candidates; expected 2 or more of them")
     return 1 + (ranks - 1) * ((pool - 1) / (candidates - 1))
+
+
+def neighbour_mean(
+    similarity: Float[np.ndarray, "B B"], values: Float[np.ndarray, "B"], k: int = 10
+) -> Float[np.ndarray, "B"]:
+    """Physics of neighbours: mean value of each row's k nearest columns, its own left out.
+
+    Against the row's own value, `r2` says whether those are alike where a partner is missed.
+    Unknown values, NaN, do not count; a row whose neighbours are all unknown gets NaN.
+    """
+    others = similarity.copy()
+    np.fill_diagonal(others, -np.inf)
+    nearest = np.argpartition(-others, k - 1, axis=1)[:, :k]
+    known = np.isfinite(values)[nearest]
+    total = np.where(known, values[nearest], 0).sum(axis=1)
+    return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)
 
 
 def bootstrap(

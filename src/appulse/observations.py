@@ -5,18 +5,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from .files import Paths
 from .progress import track
 from .survey import crossmatch, labels
 from .survey.cutouts import VIEWER, CutoutService
 from .survey.download import Downloader
 from .survey.fetch import fetch_files, read_targets
+from .survey.parts import Split
 from .survey.readers import read_images, read_spectra
+from .survey.records import position
 from .survey.rejects import Rejects
 from .survey.services import Service
 from .survey.sparcl import API, SpectrumService
 from .survey.store import SurveyStore
 from .units import PIXEL_SCALE
+
+NSIDE = 64  # HEALPix: cells that all go to one part
 
 
 def fetch(
@@ -60,16 +66,23 @@ def pair(
     radius: float = 1.0,
     by: Literal["position", "id"] = "position",
     size: int = 152,
+    split: Literal["sky", "random"] = "sky",
     pixel_scale: float = PIXEL_SCALE,
     rejects: Path | None = None,
 ) -> dict[str, Any]:
-    """Pairs image files with spectrum files into a store; returns who was left out and why."""
+    """Pairs image files with spectrum files into a store; returns who was left out and why.
+
+    Parts are of whole cells of the sky, .9° wide, unless `split` is random or a place is unknown.
+    """
     bad = Rejects()
     pictures = read_images(images, size=size, pixel_scale=pixel_scale, rejects=bad)
     pairing = crossmatch.pair(pictures, read_spectra(spectra, rejects=bad), radius, by)
     if rejects:
         bad.write(rejects)
-    store = SurveyStore.create(out, [pairing.survey()])
+    survey = pairing.survey()
+    placed = np.isfinite(position(survey)).all()
+    parts = Split(by="sky", nside=NSIDE) if placed and split == "sky" else Split()
+    store = SurveyStore.create(out, [survey], split=parts)
     return {
         "pairs": len(store),
         **pairing.left_out(),

@@ -5,42 +5,40 @@
     pretrain_image              an image transformer
     align                       both towers in one space
     embed                       vectors of galaxies that no tower was trained on
-    evaluate                    report.html; queries.py asks the model about files
     posteriors.py               redshift, mass, age … with their uncertainties; spectra made up
+    evaluate                    report.html: evaluation.py; queries.py asks the model about files
 
 Every stage can be interrupted and run again: it goes on where it stopped. Those that train run on
 several processes where torchrun starts them.
 """
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from . import posteriors
+from . import evaluation, posteriors
 from .align.load import load
 from .align.model import Model
 from .align.pairs import cache_pairs, pair_batches, pair_loss, retrieval, take_pairs
 from .align.towers import pretraining_trunk
 from .device import Precision, resolve_device
-from .evaluate.comparison import PARTS, compare, learning
-from .evaluate.report import SIMULATIONS_ONLY, Plot, save_plots, write_report
-from .evaluate.results import Result, write_results
+from .evaluate.results import Result
+from .evaluate.sample import PARTS
 from .image.dino import Dino, parameter_groups
 from .image.views import view_batches
 from .progress import track
-from .provenance import provenance
 from .queries import index
 from .recipes import Recipe, tiny
-from .search.embeddings import Embeddings
 from .spectrum.causal import CausalModel
 from .spectrum.masked import MaskedModel
 from .spectrum.rest import learn_measures
 from .survey.batches import BatchOrder, loader
 from .survey.store import SurveyStore
+from .survey.survey import PROPERTIES, label_columns
 from .survey.synthetic.block import number_of
 from .survey.synthetic.simulate import simulate_blocks
 from .survey.synthetic.targets import SurveyPopulation
@@ -248,41 +246,37 @@ def _embeddings(folder: Path, part: str) -> list[Path]:
 
 
 def evaluate(
+    run: str | Path,
     survey: Path,
-    embeddings: Path,
-    runs: dict[str, Path],
     out: Path,
-    pictures: Sequence[Plot] = (),
+    *,
+    runs: Mapping[str, Path] | None = None,
+    quick: bool = False,
+    seeds: int = 3,
+    device: str = "auto",
 ) -> list[Result]:
-    """Scores embeddings beside every baseline on the test part; writes report.html, results.json.
+    """Scores a model beside every baseline on the survey's test part: see `evaluation.evaluate`.
 
-    Args:
-        survey: The store.
-        embeddings: Folder that `embed` wrote.
-        runs: Training runs by title, for their learning curves.
-        out: Folder for the report.
-        pictures: More of them for the report.
+    Embeddings, and posteriors of whatever properties have labels, are made in `out` first.
     """
-    store = SurveyStore.open(survey)
-    embedded = {}
-    for part in PARTS:
-        image, spectrum = (Embeddings.read(path) for path in _embeddings(embeddings, part))
-        embedded[part] = image, spectrum
-    results, plots = compare(store, embedded)
-    plots += [*pictures, learning(runs)]
-    save_plots(out / "figures", plots)
-    write_results(out / "results.json", results)
-    write_report(
-        out / "report.html",
-        results,
-        plots,
-        {**provenance(), "survey": f"{survey}, {len(store):,} galaxies"},
-        title="appulse: images and spectra in one space",
-        summary=f"{len(store):,} galaxies in {survey.name}, {len(embedded['test'][0]):,} of them "
-        "scored; no encoder saw those that are scored or that probes learn from.",
-        note=SIMULATIONS_ONLY if store.surveys == ["synthetic"] else "",
+    embeddings = out / "embeddings"
+    embed(survey, run, embeddings, device=device)
+    fitted, more = [], []
+    if set(PROPERTIES) & set(label_columns(SurveyStore.open(survey).names)):
+        for seed in range(1 if quick else seeds):
+            fitted.append(out / f"posterior-{seed}")
+            config = replace(tiny().posterior, seed=seed)
+            posteriors.posterior(survey, embeddings, fitted[-1], config, device=device)
+        more = posteriors.pictures(survey, embeddings, fitted[0], device=device)
+    return evaluation.evaluate(
+        *(run, survey, embeddings, out),
+        posteriors=fitted,
+        runs=runs,
+        more=more,
+        quick=quick,
+        seeds=seeds,
+        device=device,
     )
-    return results
 
 
 def demo(out: Path, *, n: int = 16_000, seed: int = 0, device: str = "auto") -> Path:
@@ -295,7 +289,12 @@ def demo(out: Path, *, n: int = 16_000, seed: int = 0, device: str = "auto") -> 
     embed(survey, run, embeddings, device=device)
     posteriors.posterior(survey, embeddings, posterior, tiny().posterior, device=device)
     posteriors.generator(survey, embeddings, generator, tiny().generator, device=device)
-    pictures = posteriors.pictures(survey, embeddings, posterior, generator, device=device)
-    runs = {"masked modelling": spectrum_run, "alignment": run}
-    evaluate(survey, embeddings, runs, out, pictures)
+    evaluation.evaluate(
+        *(run, survey, embeddings, out),
+        runs={"masked modelling": spectrum_run, "alignment": run},
+        more=posteriors.pictures(survey, embeddings, posterior, generator, device=device),
+        quick=True,
+        seeds=1,
+        device=device,
+    )
     return out / "report.html"

@@ -130,11 +130,15 @@ def generator(
 
 
 def pictures(
-    survey: Path, embeddings: Path, posterior: Path, generator: Path, *, device: str = "auto"
+    survey: Path,
+    embeddings: Path,
+    posterior: Path,
+    generator: Path | None = None,
+    *,
+    device: str = "auto",
 ) -> list[Plot]:
     """Calibration and a corner of the posterior, and generated spectra, on test galaxies."""
-    store = SurveyStore.open(survey)
-    asked, made = GalaxyPosterior.load(posterior, device), Generator.load(generator, device)
+    store, asked = SurveyStore.open(survey), GalaxyPosterior.load(posterior, device)
     targets = asked.posterior.about["targets"]
     values = store.columns(list(targets.values()), "test")
     theta = np.stack([values[column] for column in targets.values()], 1)
@@ -144,7 +148,9 @@ def pictures(
         for modality in ("image", "spectrum")
     )
     plots = posterior_plots(asked, observed(images, spectra)[known], theta[known])
-    few = known[:SHOWN]
+    if generator is None:
+        return plots
+    few, made = known[:SHOWN], Generator.load(generator, device)
     seen = store.take(store.rows("test")[few], ["spectra"])["spectra"]
     return [*plots, *generation_plots(made, images[few], seen)]
 

@@ -5,18 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from appulse.evaluate.comparison import (
-    PARTS,
-    compare,
-    from_embeddings,
-    from_pixels,
-    labels_of,
-    learning,
-)
-from appulse.evaluate.protocol import CLASS_SCORES, REDSHIFT_SCORES, score_predictions
-from appulse.search.embeddings import Embeddings
+from appulse.evaluate import comparison
+from appulse.evaluate.comparison import from_embeddings, from_pixels, methods
+from appulse.evaluate.protocol import CLASS_SCORES, RANK_SCORES, REDSHIFT_SCORES, score
+from appulse.evaluate.sample import PARTS, Sample
+from appulse.evaluate.scores import grouped, score_all
+from appulse.evaluate.study import Study
+from appulse.search.embeddings import named
 from appulse.survey.survey import PROPERTIES
-from appulse.tasks.targets import Scale
 
 OURS = {
     ("appulse, k-NN", "image"),
@@ -32,46 +28,18 @@ PIXELS = {
     ("PCA + k-NN", "image"),
     ("PCA + k-NN", "spectrum"),
 }
-RANKS = {"top-1", "top-5", "top-10", "median rank", "median rank of 30"}
+RANKS = {*RANK_SCORES, "median rank of 30"}
+
+
+def said_by(asked):
+    """Predictions of methods with each of their seeds."""
+    return [p for method in asked for seed in method.seeds for p in method.run(seed)]
 
 
 @pytest.fixture(scope="module")
-def known(store):
-    return {part: labels_of(store, part) for part in PARTS}
-
-
-@pytest.fixture(scope="module")
-def embedded(store, known):
-    """Vectors that hold the properties, the morphology and what tells a galaxy from others."""
-    rng = np.random.default_rng(0)
-    scale = Scale.of(np.stack([known["test"][name] for name in PROPERTIES], axis=1))
-    parts = {}
-    for part, columns in known.items():
-        ids = store.columns(["targetid"], part)["targetid"]
-        numbers = np.stack([columns[name] for name in PROPERTIES], axis=1)
-        own = 0.3 * rng.normal(size=(len(ids), 6))
-        kinds = columns["morphology"][:, None] == np.unique(known["test"]["morphology"])
-        truth = np.hstack([scale.apply(numbers), 2.0 * kinds, own])
-        image, spectrum = (
-            (truth + 0.05 * rng.normal(size=truth.shape)).astype(np.float32) for _ in range(2)
-        )
-        z = columns["redshift"] + 1e-4 * rng.normal(size=len(ids))
-        parts[part] = (
-            Embeddings(ids, image, "image", "hash"),
-            Embeddings(ids, spectrum, "spectrum", "hash", {"spectrum_redshift": z}),
-        )
-    return parts
-
-
-@pytest.fixture(scope="module")
-def compared(store, embedded):
-    return compare(store, embedded)
-
-
-@pytest.fixture(scope="module")
-def scores(compared):
-    results, _ = compared
-    return {(r.method, r.modality, r.target, r.metric): r for r in results}
+def scores(study):
+    results = score_all(grouped(said_by(methods(study))), study.sample)
+    return {(r.method, r.modality, r.target, r.metric): r for r in results if not r.rival}
 
 
 def test_every_method_gets_every_score(scores):
@@ -81,6 +49,7 @@ def test_every_method_gets_every_score(scores):
             metrics = REDSHIFT_SCORES if target == "redshift" else ["R²"]
             expected |= {(*method, target, metric) for metric in metrics}
         expected |= {(*method, "morphology", metric) for metric in CLASS_SCORES}
+        expected.add((*method, "properties", "mean R²"))
     for method in ("appulse, redshift coordinate", "template cross-correlation"):
         expected |= {(method, "spectrum", "redshift", metric) for metric in REDSHIFT_SCORES}
     for method in ("appulse", "synthetic photometry"):
@@ -97,7 +66,8 @@ def test_results_say_what_they_were_made_of(scores, store):
     }
     rows = {part: len(store.rows(part)) for part in ("encoder-train", *PARTS)}
     for result in scores.values():
-        assert result.low <= result.value <= result.high or result.metric == "median rank"
+        assert result.low <= result.value <= result.high or "rank" in result.metric
+        assert result.seeds == (2 if "MLP" in result.method else 1)
         if "→" in result.modality:
             assert result.n_test == 3 * (rows["test"] // 3)
             assert result.n_train == rows["encoder-train"]
@@ -108,7 +78,8 @@ def test_results_say_what_they_were_made_of(scores, store):
 
 def test_results_name_the_columns_of_their_labels(scores):
     for (_, _, target, _), result in scores.items():
-        assert result.column == ("" if target == "partner" else f"{target}_catalogue")
+        whole = target in ("partner", "properties")
+        assert result.column == ("" if whole else f"{target}_catalogue")
 
 
 def test_what_the_vectors_hold_is_found(scores):
@@ -137,7 +108,7 @@ def test_baselines_are_no_straw_men(scores):
         assert matched.value < 5  # chance is half of a pool, 22
 
 
-def test_embeddings_of_shuffled_galaxies_are_worthless(embedded, known):
+def test_embeddings_of_shuffled_galaxies_are_worthless(study):
     """Learned from wrong labels, probes know nothing: no label leaks past the vectors.
 
     Galaxies come in few kinds, so one shuffle may be lucky.
@@ -145,56 +116,86 @@ def test_embeddings_of_shuffled_galaxies_are_worthless(embedded, known):
     scores = {}
     for seed in range(3):
         rng = np.random.default_rng(seed)
-        wrong = dict(embedded)
+        wrong = dict(study.embedded)
         for part in ("head-train", "validation"):
-            order = rng.permutation(len(known[part]["redshift"]))
-            wrong[part] = tuple(replace(e, vectors=e.vectors[order]) for e in embedded[part])
-        for predictions in from_embeddings(wrong, known)[:-1]:
-            for result in score_predictions(predictions, known["test"]):
+            order = rng.permutation(len(study.labels[part]["redshift"]))
+            wrong[part] = tuple(replace(e, vectors=e.vectors[order]) for e in wrong[part])
+        for predictions in said_by(from_embeddings(replace(study, embedded=wrong)))[:-3]:
+            for result in score([predictions], study.labels["test"]):
                 if result.metric == "R²":
                     key = result.method, result.modality, result.target
                     scores.setdefault(key, []).append(result.value)
+    assert len(scores) == len(OURS) * len(PROPERTIES)
     for values in scores.values():
         assert np.mean(values) < 0.1
 
 
-def test_baselines_see_neither_embeddings_nor_the_labels_of_test_galaxies(store, known, scores):
-    hidden = known | {"test": {name: column[:0] for name, column in known["test"].items()}}
-    predictions, match = from_pixels(store, hidden)
-    for p in predictions:
-        for result in score_predictions(p, known["test"]):
+def test_baselines_see_neither_embeddings_nor_the_labels_of_test_galaxies(study, scores):
+    hidden = Sample(study.sample.store, study.sample.kept)
+    hidden.__dict__["labels"] = study.labels | {
+        "test": {n: np.full_like(v, np.nan) if v.dtype.kind == "f" else v
+                 for n, v in study.labels["test"].items()}
+    }  # fmt: skip
+    blind = Study(hidden, {}, study.work, [0])
+    blind.__dict__["measured"] = study.measured
+    for p in said_by(m for m in from_pixels(blind) if m.name != "synthetic photometry"):
+        for result in score([p], study.labels["test"]):
             key = (result.method, result.modality, result.target, result.metric)
-            assert result.value == pytest.approx(scores[key].value, abs=1e-6)
-    assert match.image.shape == match.spectrum.shape == (len(known["test"]["redshift"]), 24)
+            if scores[key].seeds == 1:
+                assert result.value == pytest.approx(scores[key].value, abs=1e-6)
 
 
-def test_the_pictures_are_ours(compared):
-    _, plots = compared
-    assert [plot.title for plot in plots] == [
-        "Predicted against true, from image embeddings",
-        "Predicted against true, from spectrum embeddings",
-        "Nearest neighbours, image → spectrum",
-        "Nearest neighbours, spectrum → image",
-    ]
+def test_fewer_labels_are_chosen_by_the_seed(study):
+    """From 40 labels as from all, but with every seed, and other galaxies for each."""
+    few = replace(study, counts=(40, 10_000))
+    assert few.training_sizes == [(None, study.seeds), (40, study.seeds)]
+    first, second = few.chosen(40, 0), few.chosen(40, 1)
+    assert len(first) == len(set(first)) == 40
+    assert set(first) != set(second)
+    said = said_by(m for m in from_embeddings(few) if m.name == "appulse k-NN image 40")
+    assert [(p.n_train, p.seed) for p in said] == [(40, 0), (40, 1)]
+    assert not np.array_equal(*(p.values["redshift"] for p in said))
 
 
-def test_embeddings_of_other_galaxies_are_refused(store, embedded):
-    image, spectrum = embedded["test"]
+def test_the_best_of_ours_is_compared_with_the_best_baseline(study):
+    results = score_all(grouped(said_by(methods(study))), study.sample)
+    ahead = {(r.modality, r.target, r.metric): r for r in results if r.rival}
+    assert len(ahead) == len(comparison.MODALITIES) + 3
+    best = ahead["image", "redshift", "R², difference"]
+    by_method = {r.method: r.value for r in results
+                 if (r.modality, r.target, r.metric) == ("image", "redshift", "R²")
+                 and not r.rival}  # fmt: skip
+    assert best.value == pytest.approx(by_method[best.method] - by_method[best.rival])
+    assert by_method[best.rival] == max(v for m, v in by_method.items() if "appulse" not in m)
+
+
+def test_embeddings_of_other_galaxies_are_refused(study):
+    image, spectrum = study.embedded["test"]
     order = np.arange(len(image))[::-1]
     turned = replace(image, ids=image.ids[order], vectors=image.vectors[order])
     fewer = replace(spectrum, ids=spectrum.ids[1:], vectors=spectrum.vectors[1:], columns={})
     for pair in ((turned, spectrum), (image, fewer)):
         with pytest.raises(ValueError, match="part 'test' are not those of the survey's"):
-            compare(store, embedded | {"test": pair})
+            study.sample.choose({**study.embedded, "test": pair})
+    other = (image, replace(spectrum, model_hash="other"))
     with pytest.raises(ValueError, match=r"of models \['hash', 'other'\]; expected one"):
-        compare(store, embedded | {"test": (image, replace(spectrum, model_hash="other"))})
+        study.sample.choose({**study.embedded, "test": other})
 
 
-def test_learning_curves_are_those_of_the_runs(run):
-    plot = learning({"spectra": run.spectrum, "both": run.align})
-    first, second = plot.figure.axes
-    assert (first.get_title(), second.get_title()) == ("spectra", "both")
-    for axes, steps in ((first, 20), (second, 80)):
-        training, validation = axes.get_lines()
-        assert training.get_label() == "training loss"
-        assert training.get_xdata()[-1] == validation.get_xdata()[-1] == steps
+def test_coordinates_count_as_much_as_the_embedding(study):
+    rng, embedded = np.random.default_rng(3), {}
+    for part, pair in study.embedded.items():
+        sizes = np.array([5.0, 0.1])
+        columns = named(sizes * rng.normal(size=(len(pair[0]), 2)))
+        embedded[part] = tuple(replace(e, columns={**e.columns, **columns}) for e in pair)
+    measured = replace(study, embedded=embedded)
+    found = measured.coordinates("image")
+    np.testing.assert_allclose(found["head-train"].std(axis=0), 1)
+    np.testing.assert_allclose(found["test"].std(axis=0), 1, rtol=0.3)
+    features = measured.features("image")["test"]
+    np.testing.assert_array_equal(features[:, -2:], found["test"])
+    assert features.shape[1] == measured.vectors("image")["test"].shape[1] + 2
+    assert study.coordinates("image")["test"].shape == (len(embedded["test"][0]), 0)
+    names = {method.name for method in from_embeddings(measured)}
+    assert "appulse coordinates k-NN image all" in names
+    assert not any("coordinates k-NN" in method.name for method in from_embeddings(study))

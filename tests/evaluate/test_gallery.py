@@ -25,13 +25,12 @@ def survey():
 @pytest.fixture(scope="module")
 def vectors():
     angle = np.linspace(0, 1, 5)
-    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    on_a_circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return {"image": on_a_circle, "spectrum": on_a_circle}
 
 
 def test_images_find_spectra(survey, vectors):
-    figure = neighbour_gallery(
-        "image → spectrum", vectors, vectors, survey.__getitem__, [1, 4], k=2
-    )
+    figure = neighbour_gallery("image → spectrum", vectors, survey.__getitem__, [1, 4], k=2)
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[:2] == ["query, z 0.100", "z 0.100, cos 1.00"]
     assert titles[3:] == ["query, z 0.400", "z 0.400, cos 1.00", "z 0.300, cos 0.97"]
@@ -46,6 +45,16 @@ def test_images_find_spectra(survey, vectors):
 
 def test_spectra_find_images(survey, vectors):
     bare = Survey(survey.images, survey.spectra)
-    figure = neighbour_gallery("spectrum → image", vectors, vectors, bare.__getitem__, [2], k=3)
+    figure = neighbour_gallery("spectrum → image", vectors, bare.__getitem__, [2], k=3)
     assert [bool(axes.images) for axes in figure.axes] == [False, True, True, True]
     assert figure.axes[0].get_title() == "query, z ?"
+
+
+@pytest.mark.parametrize("modality", ["image", "spectrum"])
+def test_within_a_modality_the_query_is_left_out(survey, vectors, modality):
+    direction = f"{modality} → {modality}"
+    figure = neighbour_gallery(direction, vectors, survey.__getitem__, [0, 4], k=2)
+    titles = [axes.get_title().split(",")[0] for axes in figure.axes]
+    assert titles == ["query", "z 0.100", "z 0.200", "query", "z 0.300", "z 0.200"]
+    assert all(bool(axes.images) == (modality == "image") for axes in figure.axes)
+    assert not any(axes.title.get_color() == ORANGE for axes in figure.axes)

@@ -5,6 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from appulse.evaluate.protocol import Predictions
+from appulse.evaluate.published import SOURCE
 from appulse.evaluate.report import (
     SIMULATIONS_ONLY,
     Plot,
@@ -12,7 +13,7 @@ from appulse.evaluate.report import (
     write_report,
 )
 from appulse.evaluate.results import Result
-from appulse.evaluate.tables import Table, goodness, table
+from appulse.evaluate.tables import Column, Table, goodness, label_table, table
 from appulse.figures import learning_curves
 
 HOSTILE = "<script>alert('x')</script>\" onload=\"alert(1)&amp;"
@@ -96,7 +97,8 @@ def cells(element):
 
 
 def test_table_puts_ours_first_and_marks_the_best():
-    spec = Table("t", "image → spectrum", [("partner", m, m) for m in ("top-10", "median rank")])
+    columns = [Column("image → spectrum", "partner", m, m) for m in ("top-10", "median rank")]
+    spec = Table("t", columns)
     results = [
         result("boosting", 0.7, baseline=True),
         result("boosting", 3.0, "median rank", baseline=True),
@@ -108,23 +110,55 @@ def test_table_puts_ours_first_and_marks_the_best():
     rows, bold = cells(table(spec, results))
     assert rows[0] == ["method", "top-10", "median rank", "trained on"]
     assert [row[0] for row in rows[1:]] == ["mine", "other", "boosting baseline"]
-    assert bold == ["0.900", "3"]
+    assert bold == ["0.900", "3.0"]
     assert rows[2] == ["other", "0.8000.790 … 0.810", "–", "300"]
 
 
 def test_tables_name_the_columns_of_their_labels():
-    columns = [("age", "R²", "age"), ("redshift", "R²", "z")]
+    columns = [Column("image", "age", "R²", "age"), Column("image", "log_mstar", "R²", "M")]
     results = [
         result("m", 0.5, "R²", "image", "age", column="age_catalogue"),
-        result("m", 0.5, "R²", "image", "redshift", column="redshift_true"),
+        result("m", 0.5, "R²", "image", "log_mstar", column="log_mstar_true"),
     ]
-    shown = table(Table("t", "image", columns), results)
-    assert shown[-1].text == "scored on age_catalogue, redshift_true"
-    assert cells(shown)[0][0] == ["method", "age", "z", "trained on"]
+    shown = table(Table("t", columns, "More."), results)
+    assert shown[-1].text == "More. Scored on age_catalogue, log_mstar_true."
+    assert cells(shown)[0][0] == ["method", "age", "M", "trained on"]
+
+
+def test_published_numbers_come_last_and_compete_with_none():
+    """AstroCLIP's .79 is better than ours here, and not bold."""
+    spec = Table("t", [Column("image", "redshift", "R²", "z")])
+    rows, bold = cells(table(spec, [result("mine", 0.5, "R²", "image", "redshift")]))
+    assert bold == ["0.500"]
+    assert rows[2] == [SOURCE]
+    assert rows[3] == ["AstroCLIP", "0.79", ""]
+    assert len(rows) == 3 + 5  # Zoobot has no redshifts
+
+
+def test_of_several_numbers_of_labels_the_most_count_and_all_are_told():
+    key = {"metric": "mean R²", "modality": "image", "target": "properties"}
+    results = [result("mine", 0.1 * i, n_train=n, **key) for i, n in ((1, 100), (3, 900))]
+    results += [result("other", 0.2, n_train=900, **key)]
+    spec = Table("t", [Column("image", "properties", "mean R²", "mean")])
+    rows, _ = cells(table(spec, results))
+    assert rows[1] == ["mine", "0.3000.290 … 0.310", "900"]
+    rows, bold = cells(label_table("image", results))
+    assert rows[0] == ["method", "100 labels", "900 labels"]
+    assert [row[0] for row in rows] == ["method", "mine"]
+    assert bold == ["0.100", "0.300"]
+    assert label_table("spectrum", results) is None
+
+
+def test_cards_say_how_far_ahead_on_the_same_galaxies(tmp_path):
+    ahead = result("mine", 0.03, "top-10, difference", rival="photometry")
+    write_report(tmp_path / "r.html", [result("mine", 0.9), ahead], [], {})
+    text = Page((tmp_path / "r.html").read_text(encoding="utf-8")).text
+    assert "difference 0.030 (0.020 … 0.040), paired" in text
 
 
 def test_no_results_no_table():
-    assert table(Table("t", "image", [("age", "R²", "age")]), [result("m", 0.5)]) is None
+    spec = Table("t", [Column("image", "age", "R²", "age")])
+    assert table(spec, [result("m", 0.5)]) is None
 
 
 @pytest.mark.parametrize(

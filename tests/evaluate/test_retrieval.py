@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import euclidean_distances
 
-from appulse.evaluate.retrieval import Matches, neighbour_mean, pool_rows, score_matches
+from appulse.evaluate.protocol import score
+from appulse.evaluate.retrieval import Matches, pool_rows, queries, rank, ranks_by_pool
+
+
+def score_matches(matches, labels):
+    """Results of both directions."""
+    asked = queries(labels, len(matches.image))
+    return [r for found in rank(matches, labels) for r in score([found], asked)]
 
 
 @pytest.mark.parametrize(("n", "size"), [(33, 11), (100, 33), (2999, 999), (5000, 1000)])
@@ -25,13 +32,13 @@ def test_ranks_are_those_within_each_pool():
     rng = np.random.default_rng(0)
     image = rng.normal(size=(120, 4))
     spectrum = image + 0.5 * rng.normal(size=(120, 4))
-    results = score_matches(Matches("m", image, spectrum, 0), {}, seed=3)
+    results = score_matches(Matches("m", image, spectrum, 0), {})
     for direction, query, other in (
         ("image → spectrum", image, spectrum),
         ("spectrum → image", spectrum, image),
     ):
         ranks = []
-        for pool in pool_rows(120, seed=3):
+        for pool in pool_rows(120):
             for i in pool:
                 cosine = {
                     j: query[i] @ other[j] / np.linalg.norm(query[i]) / np.linalg.norm(other[j])
@@ -60,14 +67,15 @@ def test_another_similarity_than_the_cosine():
     assert score_matches(Matches("m", line, line, 0), {})[0].value < 1
 
 
-def test_neighbour_mean_leaves_the_partner_out():
+def test_the_median_rank_falls_with_the_pool_as_it_should():
+    """Rank r of 300 is expected at 1 + (r - 1) 29 / 299 of 30."""
     rng = np.random.default_rng(0)
-    similarity, values = rng.normal(size=(30, 30)), rng.normal(size=30)
-    expected = []
-    for i in range(30):
-        order = [j for j in np.argsort(-similarity[i]) if j != i][:10]
-        expected.append(values[order].mean())
-    np.testing.assert_allclose(neighbour_mean(similarity, values), expected)
+    matches = Matches("m", rng.normal(size=(900, 16)), rng.normal(size=(900, 16)), 0)
+    found = rank(matches, {})[0]
+    by_size = {r.metric: r.value for r in ranks_by_pool([found], 900)}
+    assert set(by_size) == {"median rank of 30", "median rank of 100"}
+    whole = np.median(found.values["partner"])
+    assert by_size["median rank of 30"] == pytest.approx(1 + (whole - 1) * 29 / 299)
 
 
 def test_likeness_of_neighbours_is_one_where_the_space_is_the_property():

@@ -123,28 +123,38 @@ def simulate(
 
 @app.command
 def evaluate(
+    run: str,
     *,
     survey: Path,
-    embeddings: Path,
     out: Path,
+    quick: bool = False,
+    seeds: int = 3,
     runs: Annotated[dict[str, Path] | None, Parameter(name="--run")] = None,
+    device: Device = "auto",
 ) -> None:
-    """Score embeddings beside every baseline; write report.html and results.json.
+    """Score a model beside every baseline; write report.html, results.json and figures.
+
+    An interrupted evaluation goes on where it stopped.
 
     Parameters
     ----------
+    run
+        Run folder of `appulse align`, published checkpoint or hub id.
     survey
-        Survey store.
-    embeddings
-        Folder that `appulse embed --survey` wrote.
+        Survey store with labels; the model is scored on its test part.
     out
         Folder for the report.
+    quick
+        Minutes instead of hours: without networks from pixels, MoCo v2 and feature towers.
+    seeds
+        How often to train what depends on chance.
     runs
-        Run folders whose learning curves to show: --run.alignment demo/align.
+        Run folders whose learning curves to show, and pretrained towers to score without
+        alignment: --run.spectrum demo/spectrum.
     """
     from .. import pipeline
 
-    pipeline.evaluate(survey, embeddings, runs or {}, out)
+    pipeline.evaluate(run, survey, out, runs=runs, quick=quick, seeds=seeds, device=device)
     print(out / "report.html")
 
 

@@ -77,6 +77,7 @@ def pair(
     radius: float = 1.0,
     by: Literal["position", "id"] = "position",
     size: int = 152,
+    split: Literal["sky", "random"] = "sky",
     pixel_scale: PixelScale = 0.262,
     rejects: RejectsTable = None,
     as_json: Json = False,
@@ -97,6 +98,9 @@ def pair(
         Match positions on the sky, or names.
     size
         Images are cropped or padded to this many pixels.
+    split
+        Into parts for training and test: by cells of the sky, .9 degrees wide, so that no cutout
+        straddles two, or each galaxy by itself.
     """
     from .. import observations
 
@@ -107,6 +111,7 @@ def pair(
         radius=radius,
         by=by,
         size=size,
+        split=split,
         pixel_scale=pixel_scale,
         rejects=rejects,
     )

@@ -1,215 +1,165 @@
-"""Every method on the same galaxies: ours from embeddings, the baselines from pixels.
-
-Shapes: B galaxies, D embedding, F features.
-"""
+"""Which methods there are: ours from embeddings, and quick baselines from pixels."""
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import euclidean_distances
 
-from ..figures import learning_curves, predicted_against_true
-from ..progress import track
-from ..search.embeddings import Embeddings
 from ..spectrum.redshift import CALIBRATION
-from ..survey.photometry import aperture_fluxes, band_fluxes, filter_fluxes
-from ..survey.store import SurveyStore
-from ..survey.survey import Survey, label_columns
+from ..survey.survey import label_columns
 from ..tasks.probes import KNNProbe, MLPProbe
-from ..training.run import read_metrics
-from . import baselines
 from .baselines import Boosting, PhotometryMatch, TemplateMatch
-from .gallery import neighbour_gallery
-from .protocol import Learner, Predictions, evaluate, fit_predict
-from .report import Plot, property_panels
-from .results import Columns, Modality, Result
-from .retrieval import Matches, pool_rows
+from .measured import BATCH, TOTAL, Features, Measured, component_scores, magnitudes
+from .protocol import Learner, Predictions, fit_predict
+from .results import Modality
+from .retrieval import Matches, rank
+from .rows import Method
+from .study import Study, fewer
 
-PARTS = ("head-train", "validation", "test")
-COMPONENTS = 64
-PCA_GALAXIES = 3000  # that the components are learned from
-TOTAL = 6  # index of the aperture taken as total flux, 6″
-
-Features = Mapping[str, Float[np.ndarray, "_ F"]]  # by part
-Embedded = Mapping[str, tuple[Embeddings, Embeddings]]  # image and spectrum, by part
+MODALITIES: tuple[Modality, ...] = ("image", "spectrum")
 
 
-class Measured(NamedTuple):
-    """What the baselines look at, one row a galaxy."""
+@dataclass(frozen=True)
+class SeededMLP:
+    """An MLP probe that starts from a seed."""
 
-    apertures: Float[np.ndarray, "B 3 A"]  # nanomaggies
-    bands: Float[np.ndarray, "B N"]  # through filters and top-hats
-    image: Float[np.ndarray, "B P"]
-    spectrum: Float[np.ndarray, "B Q"]
-    brightness: Float[np.ndarray, "B 1"]
+    seed: int
 
-
-def compare(store: SurveyStore, embedded: Embedded) -> tuple[list[Result], list[Plot]]:
-    """Scores of every method on the test part, and pictures of ours.
-
-    Raises:
-        ValueError: If the embeddings are not the store's galaxies, or of several models.
-    """
-    _require_match(store, embedded)
-    columns = label_columns(store.names)
-    known = {part: labels_of(store, part) for part in PARTS}
-    ours = from_embeddings(embedded, known)
-    theirs, match = from_pixels(store, known)
-    image, spectrum = embedded["test"]
-    aligned = Matches(
-        "appulse", image.vectors, spectrum.vectors, n_train=len(store.rows("encoder-train"))
-    )
-    results = [
-        replace(result, column=columns.get(result.target, ""))
-        for result in evaluate([*ours, *theirs], [aligned, match], known["test"])
-    ]
-    plots = [_scatter(p, known["test"]) for p in ours if p.method == "appulse, MLP probe"]
-    return results, [*plots, *_galleries(store, image, spectrum)]
+    def fit(self, x: Any, y: Any, x_val: Any, y_val: Any) -> MLPProbe:
+        """As `MLPProbe.fit`."""
+        return MLPProbe.fit(x, y, x_val, y_val, self.seed)
 
 
-def labels_of(store: SurveyStore, part: str) -> Columns:
-    """Labels of a part's galaxies by what they are of, whatever their columns are called."""
-    columns = label_columns(store.names)
-    values = store.columns(list(columns.values()), part)
-    return {label: values[column] for label, column in columns.items()}
+PROBES: dict[str, Callable[[int], Learner]] = {
+    "k-NN": lambda seed: KNNProbe,
+    "MLP probe": SeededMLP,
+}
 
 
-def _require_match(store: SurveyStore, embedded: Embedded) -> None:
-    for part, pair in embedded.items():
-        ids = store.columns(["targetid"], part)["targetid"]
-        if not all(np.array_equal(embeddings.ids, ids) for embeddings in pair):
-            raise ValueError(
-                f"embeddings of part {part!r} are not those of the survey's {len(ids)} galaxies, "
-                "in its order; run `appulse embed --survey` again"
-            )
-    hashes = {embeddings.model_hash for pair in embedded.values() for embeddings in pair}
-    if len(hashes) > 1:
-        raise ValueError(f"embeddings are of models {sorted(hashes)}; expected one for all parts")
+def methods(study: Study) -> list[Method]:
+    """Ours and the baselines that need minutes."""
+    return [*from_embeddings(study), *from_pixels(study)]
 
 
-def learning(runs: Mapping[str, Path]) -> Plot:
-    """Learning curves of training runs, by title."""
-    curves = {}
-    for title, path in runs.items():
-        lines = read_metrics(path)
-        curves[title] = {
-            name: ([m["step"] for m in lines if key in m], [m[key] for m in lines if key in m])
-            for name, key in (("training loss", "loss"), ("validation loss", "validation_loss"))
-        }
-    return Plot("Learning curves", learning_curves(curves))
+def from_embeddings(study: Study) -> list[Method]:
+    """Probes of both modalities, the redshift that spectra carry beside, and retrieval."""
+    model, probes = {"model": study.model_hash}, []
+    for modality in MODALITIES:
+        probes += probed(study, "appulse", modality, study.features(modality), model)
+        coordinates = study.coordinates(modality)
+        if coordinates["test"].shape[1]:
+            probes += probed(study, "appulse coordinates", modality, coordinates, model)
+    alone = [Method("appulse retrieval", lambda seed: _retrieval(study), model)]
+    test = study.embedded["test"][1]
+    if "spectrum_redshift" in test.columns and "redshift" in study.labels["test"]:
+        run = partial(_coordinate, study)
+        alone.append(Method("appulse redshift coordinate", run, model))
+    return [*probes, *alone]
 
 
-def _scatter(predictions: Predictions, truth: Columns) -> Plot:
-    return Plot(
-        f"Predicted against true, from {predictions.modality} embeddings",
-        predicted_against_true(property_panels(predictions, truth)),
-        "An MLP probe on frozen embeddings; shading is the logarithm of counts.",
-    )
-
-
-def _galleries(store: SurveyStore, image: Embeddings, spectrum: Embeddings) -> list[Plot]:
-    """What the first few galaxies of the first pool find among it, both ways."""
-    pool = pool_rows(len(image))[0]
-    rows = store.rows("test")[pool]
+def probed(
+    study: Study,
+    name: str,
+    modality: Modality,
+    vectors: Mapping[str, np.ndarray],
+    config: Mapping[str, Any],
+    *,
+    baseline: bool = False,
+) -> list[Method]:
+    """k-NN and an MLP on frozen vectors, from all labels and from fewer."""
     return [
-        Plot(
-            f"Nearest neighbours, {direction}",
-            neighbour_gallery(
-                direction,
-                image.vectors[pool],
-                spectrum.vectors[pool],
-                lambda picked: store.read(rows[picked]),
-                range(5),
-            ),
-            f"Among {len(pool):,} test galaxies; the true partner is framed.",
+        Method(
+            f"{name} {probe} {modality} {count or 'all'}",
+            partial(_probe, study, f"{name}, {probe}", modality, vectors, baseline, count, probe),
+            {**config, "labels": count},
+            seeds[:1] if probe == "k-NN" and count is None else seeds,  # no chance in it
         )
-        for direction in ("image → spectrum", "spectrum → image")
+        for count, seeds in study.training_sizes
+        for probe in PROBES
     ]
 
 
-def from_embeddings(embedded: Embedded, known: Mapping[str, Columns]) -> list[Predictions]:
-    """Probes of both modalities, and the redshift that spectra carry beside their embedding."""
-    predictions = []
-    modalities: tuple[Modality, ...] = ("image", "spectrum")
-    for i, modality in enumerate(modalities):
-        features = {part: embedded[part][i].vectors for part in PARTS}
-        predictions += [
-            fit_predict("appulse, k-NN", modality, KNNProbe, features, known),
-            fit_predict("appulse, MLP probe", modality, MLPProbe, features, known),
-        ]
-    z = embedded["test"][1].columns["spectrum_redshift"]
-    own = {"redshift": z} if "redshift" in known["test"] else {}
+def _probe(
+    study: Study,
+    name: str,
+    modality: Modality,
+    vectors: Mapping[str, np.ndarray],
+    baseline: bool,
+    count: int | None,
+    probe: str,
+    seed: int,
+) -> list[Predictions]:
+    some, learner = study.chosen(count, seed), PROBES[probe](seed)
+    x, y = fewer(vectors, some), fewer(study.labels, some)
+    return [fit_predict(name, modality, learner, x, y, baseline=baseline, seed=seed)]
+
+
+def _retrieval(study: Study) -> list[Predictions]:
+    image, spectrum = study.embedded["test"]
+    n_train = len(study.sample.rows("encoder-train"))
+    matches = Matches("appulse", image.vectors, spectrum.vectors, n_train)
+    return rank(matches, study.labels["test"])
+
+
+def _coordinate(study: Study, seed: int) -> list[Predictions]:
+    z = study.embedded["test"][1].columns["spectrum_redshift"]
     name = "appulse, redshift coordinate"
-    return [*predictions, Predictions(name, "spectrum", own, n_train=CALIBRATION)]
+    return [Predictions(name, "spectrum", {"redshift": z}, CALIBRATION, seed=seed)]
 
 
-def from_pixels(
-    store: SurveyStore, known: Mapping[str, Columns]
-) -> tuple[list[Predictions], Matches]:
+def from_pixels(study: Study) -> list[Method]:
     """The baselines: predictions from either modality, and matching by synthetic photometry."""
-    measured = {part: _measure(store, part) for part in ("encoder-train", *PARTS)}
-    total, apertures = (_magnitudes(measured, s) for s in (slice(TOTAL, TOTAL + 1), slice(None)))
-    inputs: tuple[tuple[str, Modality, Learner, Features], ...] = (
-        ("g, r, z boosting", "image", Boosting, total),
-        ("g, r, z MLP", "image", MLPProbe, total),
-        ("aperture boosting", "image", Boosting, apertures),
-        ("aperture MLP", "image", MLPProbe, apertures),
-        ("PCA + k-NN", "image", KNNProbe, _scores(measured, "image")),
-        ("PCA + k-NN", "spectrum", KNNProbe, _scores(measured, "spectrum")),
+
+    def boosted(apertures: slice) -> Callable[[], Features]:
+        return lambda: magnitudes(study.measured, apertures)
+
+    total, every = boosted(slice(TOTAL, TOTAL + 1)), boosted(slice(None))
+    inputs: tuple[tuple[str, Modality, str, Callable[[], Features]], ...] = (
+        ("g, r, z boosting", "image", "boosting", total),
+        ("g, r, z MLP", "image", "MLP probe", total),
+        ("aperture boosting", "image", "boosting", every),
+        ("aperture MLP", "image", "MLP probe", every),
+        ("PCA + k-NN", "image", "k-NN", lambda: component_scores(study.measured, "image")),
+        ("PCA + k-NN", "spectrum", "k-NN", lambda: component_scores(study.measured, "spectrum")),
     )
-    predictions = [
-        fit_predict(name, modality, learner, features, known, baseline=True)
+    made = [
+        Method(
+            f"{name} {modality}",
+            partial(_baseline, study, name, modality, learner, features),
+            seeds=study.seeds if learner == "MLP probe" else study.seeds[:1],
+        )
         for name, modality, learner, features in inputs
     ]
-    if "redshift" in known["test"]:
-        predictions.append(_template_redshifts(store))
-    return predictions, _photometry_match(measured)
-
-
-def _measure(store: SurveyStore, part: str) -> Measured:
-    rows = len(store.rows(part))
-    batches = [_measure_batch(s) for s in track(store.iter(part, 512), f"measure {part}", rows)]
-    return Measured(*(np.concatenate(arrays) for arrays in zip(*batches, strict=True)))
-
-
-def _measure_batch(survey: Survey) -> Measured:
-    return Measured(
-        apertures=aperture_fluxes(survey.images),
-        bands=np.concatenate([filter_fluxes(survey.spectra)[0], band_fluxes(survey.spectra)[0]], 1),
-        image=baselines.image_pixels(survey.images.filled()),
-        spectrum=baselines.spectrum_pixels(survey.spectra),
-        brightness=baselines.brightness(survey.spectra),
+    made.append(
+        Method(
+            "synthetic photometry",
+            lambda seed: rank(photometry_match(study.measured), study.labels["test"]),
+        )
     )
+    if "redshift" in study.labels["test"]:
+        made.append(Method("template cross-correlation", lambda seed: [_templates(study)]))
+    return made
 
 
-def _magnitudes(measured: Mapping[str, Measured], apertures: slice) -> Features:
-    return {
-        part: baselines.magnitudes_and_colours(m.apertures[:, :, apertures])
-        for part, m in measured.items()
-    }
+def _baseline(
+    study: Study,
+    name: str,
+    modality: Modality,
+    kind: str,
+    features: Callable[[], Features],
+    seed: int,
+) -> Sequence[Predictions]:
+    learner = Boosting if kind == "boosting" else PROBES[kind](seed)
+    x = features()
+    return [fit_predict(name, modality, learner, x, study.labels, baseline=True, seed=seed)]
 
 
-def _scores(measured: Mapping[str, Measured], modality: Modality) -> Features:
-    """Principal components of encoder-train; a spectrum's brightness, divided out, comes beside."""
-    pixels = getattr(measured["encoder-train"], modality)[:PCA_GALAXIES]
-    components = PCA(COMPONENTS, random_state=0, svd_solver="randomized").fit(pixels)
-    scores = {part: components.transform(getattr(m, modality)) for part, m in measured.items()}
-    if modality == "image":
-        return scores
-    like_the_first = scores["head-train"][:, 0].std() / measured["head-train"].brightness.std()
-    return {
-        part: np.hstack([scores[part], like_the_first * m.brightness])
-        for part, m in measured.items()
-    }
-
-
-def _photometry_match(measured: Mapping[str, Measured]) -> Matches:
+def photometry_match(measured: Mapping[str, Measured]) -> Matches:
+    """Test images and spectra as synthetic photometry compares them."""
     flat = {part: m.apertures.reshape(len(m.apertures), -1) for part, m in measured.items()}
     bands = {part: m.bands for part, m in measured.items()}
     match = PhotometryMatch.fit(
@@ -225,18 +175,16 @@ def _photometry_match(measured: Mapping[str, Measured]) -> Matches:
     )
 
 
-def _template_redshifts(store: SurveyStore) -> Predictions:
+def _templates(study: Study) -> Predictions:
+    """Templates of head-train's spectra, on test's."""
     start = time.process_time()
-    column = label_columns(store.names)["redshift"]
-    rows = store.rows("head-train", f"{column} IS NOT NULL")
+    store, column = study.sample.store, label_columns(study.sample.store.names)["redshift"]
+    labelled = np.isfinite(study.labels["head-train"]["redshift"])
+    rows = study.sample.rows("head-train")[labelled]
     train = store.take(rows, ["spectra", column])
     match = TemplateMatch.fit(train["spectra"], train[column])
-    z = np.concatenate([match.predict(s) for s in _spectra(store, "test")])
-    seconds = time.process_time() - start
-    name = "template cross-correlation"
+    test = study.sample.rows("test")
+    some = (test[i : i + BATCH] for i in range(0, len(test), BATCH))
+    z = np.concatenate([match.predict(store.take(r, ["spectra"])["spectra"]) for r in some])
+    name, seconds = "template cross-correlation", time.process_time() - start
     return Predictions(name, "spectrum", {"redshift": z}, len(rows), True, seconds)
-
-
-def _spectra(store: SurveyStore, part: str) -> Iterator:
-    for batch in store.batches(part, 512, fields=("spectra",), shuffle=False):
-        yield batch["spectra"]

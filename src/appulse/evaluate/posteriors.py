@@ -38,7 +38,7 @@ def posterior_plots(
     names = asked.posterior.prior.names
     samples = {
         title: asked.posterior.sample(blocks, SAMPLES)
-        for title, blocks in _subsets(evidence).items()
+        for title, blocks in evidence_subsets(evidence).items()
     }
     titles = [LABELS[name] for name in names]
     said = f"{len(theta):,} test galaxies that no network saw, {SAMPLES} draws each."
@@ -65,7 +65,8 @@ def posterior_plots(
     ]
 
 
-def _subsets(evidence: Observed) -> dict[str, dict[str, np.ndarray]]:
+def evidence_subsets(evidence: Observed) -> dict[str, dict[str, np.ndarray]]:
+    """Evidence of images, of spectra, and of both."""
     return {
         title: {name: evidence.blocks[name] for name in blocks if name in evidence.blocks}
         for title, blocks in SUBSETS.items()
@@ -85,7 +86,7 @@ def galaxy_corner(
     asked: GalaxyPosterior, evidence: Observed, theta: Float[np.ndarray, "B P"], row: int
 ) -> Figure:
     """What image, spectrum and both say of one galaxy."""
-    one = _subsets(evidence[row : row + 1])
+    one = evidence_subsets(evidence[row : row + 1])
     samples = {title: asked.posterior.sample(b, SHOWN)[0] for title, b in one.items()}
     return corner(samples, [LABELS[n] for n in asked.posterior.prior.names], theta[row])
 

@@ -1,37 +1,40 @@
 """The protocol: every method, modality and target scored on the same test galaxies.
 
-Learners fit on the head-train part, choose on validation, and are scored on test. Intervals are
-95 %, by bootstrap over galaxies.
+Learners fit on the head-train part, choose on validation, and are scored on test. A score is the
+mean over seeds; intervals are 95 %, by bootstrap over galaxies.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from ..metrics import (
     accuracy,
     balanced_accuracy,
     bias,
     bootstrap,
+    difference,
     fraction_within,
     macro_f1,
     nmad,
     outlier_fraction,
     r2,
+    recall_at_k,
 )
 from ..survey.survey import PROPERTIES
 from ..tasks.targets import Targets
-from .results import DRAWS, Columns, Modality, Result, known
-from .retrieval import Matches, score_matches
+from .results import DIFFERENCE, DRAWS, Columns, Modality, Result, known
 
 Features = Shaped[np.ndarray, "_ *_"]
 Score = Callable[[np.ndarray, np.ndarray], float]  # of predictions and truth
 
+PHYSICS = tuple(name for name in PROPERTIES if name != "redshift")
+CRPS = " CRPS"  # ends the names of values that are the scores of a property's posterior
 REDSHIFT_SCORES: dict[str, Score] = {
     "R²": r2,
     "NMAD": nmad,
@@ -46,6 +49,12 @@ CLASS_SCORES: dict[str, Score] = {
     "accuracy": accuracy,
     "balanced accuracy": balanced_accuracy,
     "macro F1": macro_f1,
+}
+RANK_SCORES: dict[str, Score] = {
+    "top-1": lambda ranks, _: recall_at_k(ranks, 1),
+    "top-5": lambda ranks, _: recall_at_k(ranks, 5),
+    "top-10": lambda ranks, _: recall_at_k(ranks, 10),
+    "median rank": lambda ranks, _: float(np.median(ranks)),
 }
 
 
@@ -67,7 +76,18 @@ class Learner(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What one method says of the test galaxies, by target, one entry per galaxy."""
+    """What one method, trained once, says of the test galaxies, one entry per galaxy.
+
+    Attributes:
+        method: Name in the tables.
+        modality: What it was given; for retrieval the direction.
+        values: By target. Retrieval has ranks of the "partner", and of properties the means of
+            the neighbours'; densities have logarithms as "posterior", and a CRPS of each property.
+        n_train: Galaxies learned from.
+        baseline: Whether the method is one to beat.
+        seconds: CPU time.
+        seed: Of the training.
+    """
 
     method: str
     modality: Modality
@@ -75,6 +95,16 @@ class Predictions:
     n_train: int
     baseline: bool = False
     seconds: float | None = None
+    seed: int = 0
+
+
+class Scored(NamedTuple):
+    """A target's predictions by seed and its truth, of the galaxies whose truth is known."""
+
+    target: str
+    predicted: list[np.ndarray]
+    true: np.ndarray
+    scores: dict[str, Score]
 
 
 def fit_predict(
@@ -85,6 +115,7 @@ def fit_predict(
     labels: Mapping[str, Columns],
     *,
     baseline: bool = False,
+    seed: int = 0,
 ) -> Predictions:
     """Learns the properties that `labels` hold, jointly, and the morphology; predicts the test's.
 
@@ -95,11 +126,13 @@ def fit_predict(
         features: By part: "head-train", "validation", "test"; vectors, or pixels for networks.
         labels: Survey columns by part, at least "head-train" and "validation".
         baseline: Whether the method is one to beat.
+        seed: That the learner has, to be noted.
     """
     start = time.process_time()
     values = _properties(learner, features, labels) | _morphology(learner, features, labels)
     seconds = time.process_time() - start
-    return Predictions(method, modality, values, len(features["head-train"]), baseline, seconds)
+    n_train = len(features["head-train"])
+    return Predictions(method, modality, values, n_train, baseline, seconds, seed)
 
 
 def _properties(
@@ -128,55 +161,123 @@ def _morphology(
     return {"morphology": learner.fit(*data).predict(features["test"])}
 
 
-def evaluate(
-    predictions: Sequence[Predictions],
-    matches: Sequence[Matches],
-    truth: Columns,
-    *,
-    seed: int = 0,
-) -> list[Result]:
-    """Scores everything against the test part's labels.
+def score(trained: Sequence[Predictions], truth: Columns, *, seed: int = 0) -> list[Result]:
+    """Every score of every target of one method, over the galaxies whose truth is known.
 
     Args:
-        predictions: Of properties and classes.
-        matches: For retrieval, both ways.
-        truth: Labels of the test galaxies.
-        seed: Of the pools and the bootstrap.
+        trained: The method with each of its seeds.
+        truth: Labels of the test galaxies, or of the queries; ranks and densities need none.
+        seed: Of the bootstrap.
     """
-    results = [r for p in predictions for r in score_predictions(p, truth, seed=seed)]
-    return results + [r for m in matches for r in score_matches(m, truth, seed=seed)]
+    return [
+        _result(trained, scored, metric, over_seeds(function), seed)
+        for scored in _targets(trained, truth)
+        for metric, function in scored.scores.items()
+    ]
 
 
-def score_predictions(predictions: Predictions, truth: Columns, *, seed: int = 0) -> list[Result]:
-    """Every score of every target, over the galaxies whose truth is known."""
-    results = []
-    for target, predicted in predictions.values.items():
-        rows = known(truth[target])
-        if not known(predicted[rows]).all():
+def over_seeds(score: Score) -> Callable[..., float]:
+    """The mean score of several predictions, (S, B, …) transposed to rows, of one truth."""
+
+    def mean(predicted: np.ndarray, true: np.ndarray) -> float:
+        return float(np.mean([score(one, true) for one in np.moveaxis(predicted, 1, 0)]))
+
+    return mean
+
+
+def paired(
+    ours: Sequence[Predictions],
+    theirs: Sequence[Predictions],
+    truth: Columns,
+    target: str,
+    metric: str,
+    *,
+    seed: int = 0,
+) -> Result:
+    """By how much we score more than a rival on the same galaxies, both the mean over seeds.
+
+    Raises:
+        StopIteration: If either has no such score.
+    """
+    both = [next(s for s in _targets(t, truth) if s.target == target) for t in (ours, theirs)]
+    function = over_seeds(both[0].scores[metric])
+    stacks = [np.stack(s.predicted, axis=1) for s in both]
+    estimate = difference(function, *stacks, both[0].true, n=DRAWS, seed=seed)
+    first, n_test, name = ours[0], len(both[0].true), f"{metric}{DIFFERENCE}"
+    return Result(
+        *(first.method, first.modality, target, name, *estimate, first.n_train, n_test, False),
+        seeds=len(ours),
+        rival=theirs[0].method,
+    )
+
+
+def _result(
+    trained: Sequence[Predictions],
+    scored: Scored,
+    metric: str,
+    function: Callable[..., float],
+    seed: int,
+) -> Result:
+    first, stack = trained[0], np.stack(scored.predicted, axis=1)
+    estimate = bootstrap(function, stack, scored.true, n=DRAWS, seed=seed)
+    each = [function(one[:, None], scored.true) for one in scored.predicted]
+    seconds = [p.seconds for p in trained if p.seconds is not None]
+    return Result(
+        *(first.method, first.modality, scored.target, metric, *estimate),
+        n_train=first.n_train,
+        n_test=len(scored.true),
+        baseline=first.baseline,
+        seconds=float(np.mean(seconds)) if seconds else None,
+        seeds=len(trained),
+        spread=float(np.std(each)),
+    )
+
+
+def _targets(trained: Sequence[Predictions], truth: Columns) -> Iterator[Scored]:
+    """What a method can be scored on."""
+    first = trained[0]
+    for name, values in first.values.items():
+        true = truth.get(name, values)  # ranks and densities are scores by themselves
+        yield _scored(trained, name, [p.values[name] for p in trained], true)
+    if set(PHYSICS) <= set(first.values) and "→" not in first.modality:
+        stacks = [np.stack([p.values[name] for name in PHYSICS], axis=1) for p in trained]
+        true = np.stack([truth[name] for name in PHYSICS], axis=1)
+        yield _scored(trained, "properties", stacks, true)
+
+
+def _scored(
+    trained: Sequence[Predictions], name: str, predicted: list[np.ndarray], true: np.ndarray
+) -> Scored:
+    rows = known(true) if true.ndim == 1 else known(true).all(axis=1)
+    if "→" in trained[0].modality:  # no neighbour's label may be known
+        rows = np.all([rows, *(known(p) for p in predicted)], axis=0)
+    predicted, true = [p[rows] for p in predicted], true[rows]
+    for one in predicted:
+        if not known(one).all():
             raise ValueError(
-                f"{predictions.method} gives no finite {target} for "
-                f"{(~known(predicted[rows])).sum()} of {rows.sum()} galaxies; every test galaxy "
-                "needs a prediction"
+                f"{trained[0].method} gives no finite {name} for {(~known(one)).sum()} of "
+                f"{rows.sum()} galaxies; every test galaxy needs a prediction"
             )
-        for metric, score in _scores(target).items():
-            estimate = bootstrap(score, predicted[rows], truth[target][rows], n=DRAWS, seed=seed)
-            results.append(
-                Result(
-                    predictions.method,
-                    predictions.modality,
-                    target,
-                    metric,
-                    *estimate,
-                    n_train=predictions.n_train,
-                    n_test=int(rows.sum()),
-                    baseline=predictions.baseline,
-                    seconds=predictions.seconds,
-                )
-            )
-    return results
+    if name == "morphology":  # numbers are counted faster than names
+        classes = np.unique(np.concatenate([*predicted, true]))
+        *predicted, true = (np.searchsorted(classes, x) for x in (*predicted, true))
+    target = name.removesuffix(CRPS)
+    return Scored(target, predicted, true, _scores(name, trained[0].modality))
 
 
-def _scores(target: str) -> dict[str, Score]:
-    if target == "morphology":
-        return CLASS_SCORES
-    return REDSHIFT_SCORES if target == "redshift" else PROPERTY_SCORES
+def _scores(name: str, modality: Modality) -> dict[str, Score]:
+    if name.endswith(CRPS):
+        return {"CRPS": lambda crps, _: float(np.mean(crps))}
+    if "→" in modality:
+        return RANK_SCORES if name == "partner" else {"neighbours' R²": r2}
+    special: dict[str, dict[str, Score]] = {
+        "redshift": REDSHIFT_SCORES,
+        "morphology": CLASS_SCORES,
+        "posterior": {"NLL": lambda log_density, _: float(-np.mean(log_density))},
+        "properties": {"mean R²": _mean_r2},
+    }
+    return special.get(name, PROPERTY_SCORES)
+
+
+def _mean_r2(predicted: Float[np.ndarray, "B P"], true: Float[np.ndarray, "B P"]) -> float:
+    return float(np.mean([r2(p, t) for p, t in zip(predicted.T, true.T, strict=True)]))

@@ -16,7 +16,7 @@ from ..metrics import r2
 from .markup import document, tag
 from .protocol import Predictions
 from .results import Columns, Result, known
-from .tables import TABLES, headlines, table
+from .tables import TABLES, headlines, label_table, table
 
 SIMULATIONS_ONLY = (
     "This model was trained on simulated galaxies only. The scores below hold for galaxies like "
@@ -56,7 +56,7 @@ def write_report(
         path: Name of the HTML file.
         results: From `protocol.evaluate`.
         plots: In the order to show them.
-        about: Provenance by name: commit, versions, seeds, recipe; see `provenance.provenance`.
+        about: Protocol and provenance by name; see `provenance.provenance`.
         title: Heading of the page.
         summary: What was run, in a sentence or two.
         note: What a reader must know before trusting the numbers, e.g. `SIMULATIONS_ONLY`.
@@ -77,11 +77,13 @@ def property_panels(predictions: Predictions, truth: Columns) -> list[Panel]:
 
 
 def save_plots(folder: Path, plots: Sequence[Plot]) -> None:
-    """Writes each plot as a PNG named by its title, on white."""
+    """Writes each plot as PNG and PDF named by its title, on white."""
     for plot in plots:
         name = "-".join("".join(c if c.isalnum() else " " for c in plot.title).split()).lower()
-        with atomic_path(folder / f"{name}.png") as temporary:
-            plot.figure.savefig(temporary, dpi=150, facecolor="white")
+        for kind in ("png", "pdf"):
+            with atomic_path(folder / f"{name}.{kind}") as temporary:
+                plot.figure.savefig(temporary, dpi=150, facecolor="white")
+            plot.figure.set_layout_engine("none")  # what is laid out once stays so
 
 
 def _body(
@@ -92,7 +94,8 @@ def _body(
     summary: str,
     note: str,
 ) -> Element:
-    tables = [t for spec in TABLES if (t := table(spec, results)) is not None]
+    found = [table(spec, results) for spec in TABLES]
+    found += [label_table(modality, results) for modality in ("image", "spectrum")]
     return tag(
         "body",
         tag("h1", title),
@@ -102,14 +105,14 @@ def _body(
         tag("h2", "Scores"),
         tag(
             "p",
-            "All methods on the same test galaxies; small print is the 95 % interval by "
-            "bootstrap over galaxies, bold the best of a column. Retrieval is among three disjoint "
-            "pools of test galaxies, 1,000 each where there are enough.",
+            "All methods on the same test galaxies; a score is the mean over seeds, small print "
+            "its 95 % interval by bootstrap over galaxies, bold the best of a column. Numbers of "
+            "other data are not comparable: they say what the paper found on its galaxies.",
         ),
-        *tables,
+        *(t for t in found if t is not None),
         tag("h2", "Pictures"),
         *(_figure(plot) for plot in plots),
-        tag("h2", "Provenance"),
+        tag("h2", "Protocol and provenance"),
         tag("dl", *(e for k, v in about.items() for e in (tag("dt", k), tag("dd", v)))),
     )
 

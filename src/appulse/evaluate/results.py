@@ -10,9 +10,12 @@ import numpy as np
 
 from ..files import atomic_path
 
-Modality = Literal["image", "spectrum", "image → spectrum", "spectrum → image"]
+Modality = Literal[
+    "image", "spectrum", "both", "photometry", "image → spectrum", "spectrum → image"
+]
 Columns = Mapping[str, np.ndarray]  # labels by name; NaN or "" where unknown
 DRAWS = 500  # of the bootstrap
+DIFFERENCE = ", difference"  # ends the names of metrics that compare two methods
 
 
 @dataclass(frozen=True)
@@ -22,13 +25,18 @@ class Result:
     Attributes:
         method: What made the prediction, e.g. "aperture boosting".
         modality: What it was given; for retrieval the direction.
-        target: A property, "morphology" or, for retrieval, "partner".
+        target: A property, "properties" for all but the redshift, "morphology", "posterior" for
+            the density of all properties or, for retrieval, "partner".
         metric: Which score.
-        value, low, high: The score and its 95 % interval.
+        value, low, high: The score, the mean over seeds, and its 95 % interval over galaxies.
         n_train, n_test: Galaxies learned from and scored.
         baseline: Whether the method is one to beat.
-        seconds: CPU time of fitting and predicting, where measured.
+        seconds: CPU time of fitting and predicting with one seed, where measured.
         column: Of the survey, that held the target's labels.
+        seeds: How often the method was trained.
+        spread: Standard deviation of the score over seeds; 0 for one.
+        rival: If set, this is by how much the score is above that method's, on the same galaxies;
+            the metric says so too.
     """
 
     method: str
@@ -43,6 +51,9 @@ class Result:
     baseline: bool
     seconds: float | None = None
     column: str = ""
+    seeds: int = 1
+    spread: float = 0.0
+    rival: str = ""
 
 
 def write_results(path: str | Path, results: Sequence[Result]) -> None:

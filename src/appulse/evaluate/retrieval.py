@@ -2,25 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Int
 from sklearn.metrics.pairwise import cosine_similarity
 
-from ..metrics import Estimate, bootstrap, partner_ranks, r2, ranks_in_pools, recall_at_k
+from ..metrics import bootstrap, neighbour_mean, partner_ranks, ranks_in_pools
 from ..survey.survey import PROPERTIES
-from .results import DRAWS, Columns, Modality, Result, known
+from .protocol import Predictions
+from .results import DRAWS, Columns, Modality, Result
 
 POOLS, POOL_SIZE = 3, 1_000
 SMALLER = (30, 100, 300)  # pools whose median rank is told too
 NEIGHBOURS = 10  # whose physics is compared with the query's
-RANK_SCORES: dict[str, Callable[[np.ndarray], float]] = {
-    "top-1": partial(recall_at_k, k=1),
-    "top-5": partial(recall_at_k, k=5),
-    "top-10": partial(recall_at_k, k=10),
-    "median rank": lambda ranks: float(np.median(ranks)),
-}
+DIRECTIONS: tuple[Modality, ...] = ("image → spectrum", "spectrum → image")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,70 +28,82 @@ class Matches:
     n_train: int
     baseline: bool = False
     similarity: Callable[[np.ndarray, np.ndarray], np.ndarray] = cosine_similarity
+    seed: int = 0
 
 
-def score_matches(matches: Matches, truth: Columns, *, seed: int = 0) -> list[Result]:
-    """Rank of the true partner, and likeness of the other neighbours, in each direction."""
-    pools = pool_rows(len(matches.image), seed)
+def rank(matches: Matches, labels: Columns) -> list[Predictions]:
+    """What a search in each direction finds, query by query: `queries` says whose.
+
+    Values are the rank of the true partner and, for each property that `labels` hold of the test
+    galaxies, the mean of the other neighbours'.
+    """
+    pools = pool_rows(len(matches.image))
     similarity = [matches.similarity(matches.image[p], matches.spectrum[p]) for p in pools]
-    forward = _score_direction(matches, "image → spectrum", similarity, pools, truth, seed)
-    transposed = [s.T for s in similarity]
-    return forward + _score_direction(matches, "spectrum → image", transposed, pools, truth, seed)
-
-
-def _score_direction(
-    matches: Matches,
-    direction: Modality,
-    similarity: list[Float[np.ndarray, "N N"]],
-    pools: list[Int[np.ndarray, "N"]],
-    truth: Columns,
-    seed: int,
-) -> list[Result]:
-    ranks = np.concatenate([partner_ranks(s) for s in similarity])
-    estimates = {
-        ("partner", name): bootstrap(score, ranks, n=DRAWS, seed=seed)
-        for name, score in RANK_SCORES.items()
-    } | _likeness(similarity, pools, truth, seed)
-    for size in (n for n in SMALLER if n < len(pools[0])):
-        among = ranks_in_pools(ranks, len(pools[0]), size)
-        median = bootstrap(lambda r: float(np.median(r)), among, n=DRAWS, seed=seed)
-        estimates["partner", f"median rank of {size}"] = median
     return [
-        Result(
+        Predictions(
             matches.method,
             direction,
-            target,
-            metric,
-            *estimate,
-            n_train=matches.n_train,
-            n_test=len(ranks),
-            baseline=matches.baseline,
+            _found(found, pools, labels),
+            matches.n_train,
+            matches.baseline,
+            seed=matches.seed,
         )
-        for (target, metric), estimate in estimates.items()
+        for direction, found in zip(
+            DIRECTIONS, (similarity, [s.T for s in similarity]), strict=True
+        )
     ]
 
 
-def _likeness(
+def _found(
     similarity: list[Float[np.ndarray, "N N"]],
     pools: list[Int[np.ndarray, "N"]],
-    truth: Columns,
-    seed: int,
-) -> dict[tuple[str, str], Estimate]:
-    """R² of the neighbours' mean against the query's own value, for each property known."""
-    estimates = {}
-    for name in (n for n in PROPERTIES if n in truth):
-        own = np.concatenate([truth[name][rows] for rows in pools])
-        mean = np.concatenate(
-            [
-                neighbour_mean(s, truth[name][rows])
-                for s, rows in zip(similarity, pools, strict=True)
-            ]
+    labels: Columns,
+) -> dict[str, np.ndarray]:
+    found = {"partner": np.concatenate([partner_ranks(s) for s in similarity])}
+    for name in (n for n in PROPERTIES if n in labels):
+        means = [
+            neighbour_mean(s, labels[name][rows], NEIGHBOURS)
+            for s, rows in zip(similarity, pools, strict=True)
+        ]
+        found[name] = np.concatenate(means)
+    return found
+
+
+def queries(labels: Columns, galaxies: int) -> dict[str, np.ndarray]:
+    """Labels of those who ask, pool after pool: the truth of what `rank` says of neighbours."""
+    rows = np.concatenate(pool_rows(galaxies))
+    return {name: values[rows] for name, values in labels.items()}
+
+
+def ranks_by_pool(trained: list[Predictions], galaxies: int, *, seed: int = 0) -> list[Result]:
+    """Median rank to expect in smaller pools.
+
+    Args:
+        trained: One method's search with each of its seeds.
+        galaxies: In the test part.
+        seed: Of the bootstrap.
+    """
+    size = len(pool_rows(galaxies)[0])
+    ranks = np.stack([p.values["partner"] for p in trained], axis=1)
+    first, results = trained[0], []
+    for smaller in (n for n in SMALLER if n < size):
+        among = ranks_in_pools(ranks.ravel(), size, smaller).reshape(ranks.shape)
+        estimate = bootstrap(_mean_median, among, n=DRAWS, seed=seed)
+        results.append(
+            Result(
+                *(first.method, first.modality, "partner", f"median rank of {smaller}", *estimate),
+                n_train=first.n_train,
+                n_test=len(ranks),
+                baseline=first.baseline,
+                seeds=len(trained),
+                spread=float(np.median(among, axis=0).std()),
+            )
         )
-        both = known(mean) & known(own)
-        if both.any():
-            estimate = bootstrap(r2, mean[both], own[both], n=DRAWS, seed=seed)
-            estimates[name, "neighbours' R²"] = estimate
-    return estimates
+    return results
+
+
+def _mean_median(ranks: Float[np.ndarray, "B S"]) -> float:
+    return float(np.median(ranks, axis=0).mean())
 
 
 def pool_rows(n: int, seed: int = 0) -> list[Int[np.ndarray, "N"]]:
@@ -112,16 +119,3 @@ def pool_rows(n: int, seed: int = 0) -> list[Int[np.ndarray, "N"]]:
             f"{POOLS * NEIGHBOURS + POOLS - 1} in all: simulate or read more"
         )
     return np.split(np.random.default_rng(seed).permutation(n)[: POOLS * size], POOLS)
-
-
-def neighbour_mean(
-    similarity: Float[np.ndarray, "N N"], values: Float[np.ndarray, "N"]
-) -> Float[np.ndarray, "N"]:
-    """Mean value of each row's nearest columns, its own partner left out.
-
-    Where a partner is missed, this says whether the neighbours are at least alike.
-    """
-    others = similarity.copy()
-    np.fill_diagonal(others, -np.inf)
-    nearest = np.argpartition(-others, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
-    return values[nearest].mean(axis=1)

@@ -220,6 +220,11 @@ def digest(tensors: dict[str, Tensor], length: int = 16) -> str:
     return sha.hexdigest()[:length]
 
 
+def digest_of(content: Any, length: int = 12) -> str:
+    """A short name for whatever can be JSON: equal content, equal name."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:length]
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes JSON whole or not at all."""
     with atomic_path(path) as temporary:

@@ -1,0 +1,86 @@
+"""What the baselines look at: fluxes, binned pixels and their principal components.
+
+Shapes: B galaxies, A apertures, N bands, F features.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from sklearn.decomposition import PCA
+
+from ..progress import track
+from ..survey.photometry import aperture_fluxes, band_fluxes, filter_fluxes
+from ..survey.survey import Survey
+from . import baselines
+from .sample import PARTS, Sample
+
+COMPONENTS = 64
+PCA_GALAXIES = 3000  # that the components are learned from
+TOTAL = 6  # index of the aperture taken as total flux, 6″
+BATCH = 512
+ZERO_POINT = 22.5  # mag of a nanomaggy
+
+Features = Mapping[str, Float[np.ndarray, "_ F"]]  # by part
+
+
+class Measured(NamedTuple):
+    """One row a galaxy."""
+
+    apertures: Float[np.ndarray, "B 3 A"]  # nanomaggies
+    bands: Float[np.ndarray, "B N"]  # through filters and top-hats
+    image: Float[np.ndarray, "B P"]
+    spectrum: Float[np.ndarray, "B Q"]
+    brightness: Float[np.ndarray, "B 1"]
+
+    @property
+    def r_magnitude(self) -> Float[np.ndarray, "B"]:
+        """AB, in the aperture taken as total; NaN without flux."""
+        flux = self.apertures[:, 1, TOTAL]
+        return ZERO_POINT - 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
+
+
+def measure(sample: Sample) -> dict[str, Measured]:
+    """The galaxies of every part of a sample, encoder-train too."""
+    return {part: _measure(sample, part) for part in ("encoder-train", *PARTS)}
+
+
+def _measure(sample: Sample, part: str) -> Measured:
+    rows = sample.rows(part)
+    starts = range(0, len(rows), BATCH)
+    surveys = (sample.store.read(rows[i : i + BATCH]) for i in starts)
+    batches = [_measure_batch(s) for s in track(surveys, f"measure {part}", len(rows))]
+    return Measured(*(np.concatenate(arrays) for arrays in zip(*batches, strict=True)))
+
+
+def _measure_batch(survey: Survey) -> Measured:
+    return Measured(
+        apertures=aperture_fluxes(survey.images),
+        bands=np.concatenate([filter_fluxes(survey.spectra)[0], band_fluxes(survey.spectra)[0]], 1),
+        image=baselines.image_pixels(survey.images.filled()),
+        spectrum=baselines.spectrum_pixels(survey.spectra),
+        brightness=baselines.brightness(survey.spectra),
+    )
+
+
+def magnitudes(measured: Mapping[str, Measured], apertures: slice) -> Features:
+    """Asinh magnitudes and colours in some of the apertures."""
+    return {
+        part: baselines.magnitudes_and_colours(m.apertures[:, :, apertures])
+        for part, m in measured.items()
+    }
+
+
+def component_scores(measured: Mapping[str, Measured], modality: str) -> Features:
+    """Principal components of encoder-train; a spectrum's brightness, divided out, comes beside."""
+    pixels = getattr(measured["encoder-train"], modality)[:PCA_GALAXIES]
+    components = PCA(COMPONENTS, random_state=0, svd_solver="randomized").fit(pixels)
+    scores = {part: components.transform(getattr(m, modality)) for part, m in measured.items()}
+    if modality == "image":
+        return scores
+    like_the_first = scores["head-train"][:, 0].std() / measured["head-train"].brightness.std()
+    return {
+        part: np.hstack([scores[part], like_the_first * m.brightness])
+        for part, m in measured.items()
+    }

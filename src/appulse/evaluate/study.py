@@ -1,0 +1,100 @@
+"""What the methods of an evaluation are run on: galaxies as labels, embeddings and pixels."""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from .measured import Measured, measure
+from .results import Columns
+from .sample import PARTS, Embedded, Sample
+
+LENGTH = 3.0  # of an embedding beside coordinates: each has about the scatter of all of them
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """Galaxies, what is known of them, and how thoroughly to ask.
+
+    Attributes:
+        sample: The galaxies.
+        embedded: Their embeddings, of the sample's rows; see `Sample.choose`.
+        work: Folder for trainings that are under way.
+        seeds: To train with.
+        counts: Of labels to learn from, beside all.
+        device: Where to train.
+    """
+
+    sample: Sample
+    embedded: Embedded
+    work: Path
+    seeds: Sequence[int] = (0,)
+    counts: Sequence[int] = ()
+    device: str = field(default="auto", kw_only=True)
+
+    @cached_property
+    def measured(self) -> dict[str, Measured]:
+        """What the baselines look at, by part; read from the pixels when first asked for."""
+        return measure(self.sample)
+
+    @property
+    def labels(self) -> dict[str, Columns]:
+        """Labels by part."""
+        return self.sample.labels
+
+    @property
+    def model_hash(self) -> str:
+        """Of the model that made the embeddings."""
+        return self.embedded["test"][0].model_hash
+
+    def vectors(self, modality: str) -> dict[str, np.ndarray]:
+        """Embeddings of images or spectra, by part."""
+        place = ("image", "spectrum").index(modality)
+        return {part: self.embedded[part][place].vectors for part in PARTS}
+
+    def coordinates(self, modality: str) -> dict[str, np.ndarray]:
+        """What the model measures of spectra or expects given images, by part; (B, 0) if nothing.
+
+        In units of their scatter over head-train.
+        """
+        place = ("image", "spectrum").index(modality)
+        found = {part: self.embedded[part][place].coordinates for part in PARTS}
+        scatter = found["head-train"].std(axis=0)
+        return {part: x / np.where(scatter > 0, scatter, 1) for part, x in found.items()}
+
+    def features(self, modality: str) -> dict[str, np.ndarray]:
+        """Embeddings with coordinates beside, by part: all that a model says of a modality."""
+        vectors, coordinates = self.vectors(modality), self.coordinates(modality)
+        return {part: np.hstack([LENGTH * vectors[part], coordinates[part]]) for part in PARTS}
+
+    @property
+    def training_sizes(self) -> list[tuple[int | None, Sequence[int]]]:
+        """How many labels to learn from, None for all, each with its seeds."""
+        labelled = len(self.sample.rows("head-train"))
+        return [(None, self.seeds), *((n, self.seeds) for n in self.counts if n < labelled)]
+
+    def chosen(self, count: int | None, seed: int) -> Int[np.ndarray, "_"]:
+        """Rows of head-train to learn from: so many, at random, or all."""
+        n = len(self.sample.rows("head-train"))
+        if count is None:
+            return np.arange(n)
+        return np.sort(np.random.default_rng(seed).permutation(n)[:count])
+
+    @contextmanager
+    def scratch(self, name: str) -> Iterator[Path]:
+        """A folder for a training, where an interrupted one goes on; gone when all is well."""
+        yield self.work / name
+        shutil.rmtree(self.work / name, ignore_errors=True)
+
+
+def fewer(by_part: Mapping[str, Any], rows: Int[np.ndarray, "_"]) -> dict[str, Any]:
+    """Features or labels by part, of head-train only some rows."""
+    here = by_part["head-train"]
+    some = {n: v[rows] for n, v in here.items()} if isinstance(here, Mapping) else here[rows]
+    return {**by_part, "head-train": some}

@@ -1,0 +1,132 @@
+"""A finished model beside every baseline, on galaxies that no encoder saw: rows, then one page.
+
+Each method with each seed is a row in the report's folder. What is there is not done again, so an
+interrupted evaluation goes on, and a new page costs no training.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .align.load import load
+from .align.model import Model
+from .evaluate.attention import attention_figure, spread_out
+from .evaluate.comparison import methods
+from .evaluate.densities import densities
+from .evaluate.pictures import learning, pictures
+from .evaluate.report import SIMULATIONS_ONLY, Plot, save_plots, write_report
+from .evaluate.results import Result, write_results
+from .evaluate.rivals import rivals
+from .evaluate.rows import Method, Rows
+from .evaluate.sample import PARTS, Sample
+from .evaluate.scores import grouped, score_all
+from .evaluate.study import Study
+from .provenance import provenance
+from .search.embeddings import Embeddings
+from .survey.store import SurveyStore
+from .training.run import digest_of
+
+COUNTS = (100, 1000)  # of labels, beside all
+DENSITIES = {True: 500, False: 2000}  # galaxies whose posteriors are scored, quick or not
+SHOWN, AMONG = 4, 100  # test galaxies whose attention is shown, and among which they are chosen
+
+
+def evaluate(
+    run: str | Path,
+    survey: Path,
+    embeddings: Path,
+    out: Path,
+    *,
+    posteriors: Sequence[Path] = (),
+    runs: Mapping[str, Path] | None = None,
+    more: Sequence[Plot] = (),
+    quick: bool = False,
+    seeds: int = 3,
+    device: str = "auto",
+) -> list[Result]:
+    """Scores a model on the test part; writes report.html, results.json, figures and rows.
+
+    Args:
+        run: The model that made the embeddings.
+        survey: The store.
+        embeddings: Folder that `pipeline.embed` wrote.
+        out: Folder for the report.
+        posteriors: Folders of posteriors of these embeddings, learned with seeds 0, 1, …
+        runs: Training runs by title, for their learning curves; unless `quick`, pretrained towers
+            among them are scored as they were before alignment.
+        more: Pictures for the report.
+        quick: Leave out what trains for long: networks from pixels, MoCo v2, feature towers.
+        seeds: How often to train what depends on chance.
+        device: Where to train.
+    """
+    store, model, runs = SurveyStore.open(survey), load(run), runs or {}
+    study = _study(store, embeddings, out, range(seeds), () if quick else COUNTS, device)
+    asked: list[Method] = methods(study)
+    if posteriors:
+        asked += densities(study, posteriors, DENSITIES[quick])
+    if not quick:
+        asked += rivals(study, model, runs)
+    groups = grouped(Rows(out / "rows", study.sample.identity).of(asked))
+    results = score_all(groups, study.sample)
+    plots = [*pictures(study, groups, results), *more, *_attention(study, model)]
+    plots += learning(runs)
+    save_plots(out / "figures", plots)
+    write_results(out / "results.json", results)
+    _write_page(out / "report.html", study, results, plots, survey)
+    return results
+
+
+def _study(
+    store: SurveyStore,
+    embeddings: Path,
+    out: Path,
+    seeds: Sequence[int],
+    counts: Sequence[int],
+    device: str,
+) -> Study:
+    embedded = {}
+    for part in PARTS:
+        image, spectrum = (
+            Embeddings.read(embeddings / f"{part}-{modality}.parquet")
+            for modality in ("image", "spectrum")
+        )
+        embedded[part] = image, spectrum
+    sample = Sample.of(store)
+    work = out / "work" / digest_of(sample.identity)
+    return Study(sample, sample.choose(embedded), work, seeds, counts, device=device)
+
+
+def _attention(study: Study, model: Model) -> list[Plot]:
+    rows = study.sample.rows("test")[:AMONG]
+    some = spread_out(study.sample.store.read(rows), SHOWN)
+    galaxies = study.sample.store.read(rows[some])
+    return [
+        Plot(
+            "Where the towers look",
+            attention_figure(model, galaxies, study.device),
+            "Weights with which the pooling reads patches, the mean over heads; contours are the "
+            "galaxy's. What a head reads of physical features beside the patches is not shown, and "
+            "a small weight on a loud patch may count for more than a large one on sky.",
+        )
+    ]
+
+
+def _write_page(
+    path: Path, study: Study, results: Sequence[Result], plots: Sequence[Plot], survey: Path
+) -> None:
+    store, tested = study.sample.store, len(study.sample.rows("test"))
+    write_report(
+        path,
+        results,
+        plots,
+        {
+            **study.sample.describe(),
+            "seeds": f"{len(study.seeds)} of each method that depends on chance; encoders have one",
+            "model": study.model_hash,
+            **provenance(),
+            "survey": f"{survey}, {len(store):,} galaxies",
+        },
+        title="appulse: images and spectra in one space",
+        summary=f"{len(store):,} galaxies in {survey.name}, {tested:,} of them scored; no encoder "
+        "saw those that are scored or that probes learn from.",
+        note=SIMULATIONS_ONLY if store.surveys == ["synthetic"] else "",
+    )

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from appulse import posteriors
+from appulse.evaluate.densities import densities
+from appulse.evaluate.sample import PARTS, Sample
+from appulse.evaluate.study import Study
+from appulse.search.embeddings import Embeddings
+from appulse.survey.survey import PROPERTIES
+
+
+@pytest.fixture(scope="module")
+def said(run, store, tmp_path_factory):
+    """Ours and spline flows on the embeddings of `run`, by method and modality."""
+    out = tmp_path_factory.mktemp("densities")
+    posteriors.posterior(run.survey, run.embeddings, out / "p", run.recipe.posterior, device="cpu")
+    embedded = {
+        part: tuple(
+            Embeddings.read(run.embeddings / f"{part}-{m}.parquet") for m in ("image", "spectrum")
+        )
+        for part in PARTS
+    }
+    sample = Sample.of(store)
+    study = Study(sample, sample.choose(embedded), out / "work", device="cpu")
+    methods = densities(study, [out / "p"], galaxies=60)
+    return study, {(p.method, p.modality): p for m in methods for p in m.run(0)}
+
+
+def test_each_kind_of_evidence_is_scored(said):
+    _, rows = said
+    assert set(rows) == {
+        *(("appulse, flow matching", m) for m in ("image", "spectrum", "both")),
+        *(("spline flow on embeddings", m) for m in ("image", "spectrum", "both")),
+        ("spline flow on apertures", "image"),
+    }
+    for (method, _), row in rows.items():
+        assert set(row.values) == {"posterior", *(f"{name} CRPS" for name in PROPERTIES)}
+        for values in row.values.values():
+            assert np.isfinite(values[:60]).all()
+            assert np.isnan(values[60:]).all()
+        assert row.baseline == ("spline" in method)
+
+
+def test_all_are_better_than_who_knows_only_the_population(said):
+    """A normal of each property over head-train; its CRPS is known in closed form."""
+    study, rows = said
+    theta = {p: np.stack([study.labels[p][n] for n in PROPERTIES], 1) for p in PARTS}
+    mean, sd = theta["head-train"].mean(0), theta["head-train"].std(0)
+    z = (theta["test"][:60] - mean) / sd
+    blind = norm.logpdf(z).sum(1) - np.log(sd).sum()
+    crps = sd * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi))
+    redshift = PROPERTIES.index("redshift")
+    for (_, modality), row in rows.items():
+        if modality != "image":
+            assert row.values["posterior"][:60].mean() > blind.mean()
+            assert row.values["redshift CRPS"][:60].mean() < crps[:, redshift].mean()
