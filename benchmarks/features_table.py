@@ -40,10 +40,7 @@ CLASSES: dict[str, Callable[..., float]] = {
     "balanced accuracy": balanced_accuracy,
 }
 RIVALS = {"image": "ResNet", "spectrum": "Conv+Att"}
-OURS = {  # features for each probe, chosen on validation galaxies of another survey
-    "image": {"k-NN": "appulse, expected", "MLP": "appulse, image and expected"},
-    "spectrum": {"k-NN": "spectrum SSL, spectrum", "MLP": "spectrum SSL, spectrum"},
-}
+OURS = {"image": "appulse, image and expected", "spectrum": "spectrum SSL, spectrum"}
 FEW = {"image": "appulse, expected", "spectrum": "spectrum SSL, spectrum"}  # where labels are few
 
 
@@ -162,12 +159,12 @@ def _properties(
     table: Table, modality: str, probe: str, rival: str, goal: float
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     for target in PROPERTIES:
-        ours = table.score(OURS[modality][probe], probe, target)
+        ours = table.score(OURS[modality], probe, target)
         full = (
             f"{rival}, {table.all} labels" if rival in RIVALS.values() else f"{rival}, {modality}"
         )
         theirs = table.score(full, "properties", target)
-        title = f"{target}, {modality}: {OURS[modality][probe]}, {probe} − {rival}"
+        title = f"{target}, {modality}: {OURS[modality]}, {probe} − {rival}"
         yield title, {**table.difference(ours, theirs), "goal": goal}
 
 
