@@ -3,8 +3,8 @@
     python benchmarks/speed.py          # or with the name of one of its tasks
 
 Published sizes, one thread, a task's variants in turn in one process; medians of CPU seconds, of
-wall seconds, and of each round's ratio. The rate of products is this machine's own, and `limit` is what
-a network of nothing but such products would gain at it.
+wall seconds, and of each round's ratio. The rate of products is this machine's own, and `limit` is
+what a network of nothing but such products would gain at it.
 """
 
 import copy
@@ -80,11 +80,15 @@ def rates() -> dict[str, float]:
 
 @torch.inference_mode()
 def no_grad(network: nn.Module, *inputs: Tensor) -> Tensor:
-    return network(*inputs)
+    with torch.autocast("cpu", enabled=False):
+        return network(*inputs)
 
 
 @torch.inference_mode()
 def infer(network: nn.Module, inputs: tuple[Tensor, ...], precision: Precision) -> Tensor:
+    if precision == "float32":
+        with fast_products(network):
+            return no_grad(network, *inputs)
     with fast_products(network), autocast(CPU, precision):
         return network(*inputs).float()
 
@@ -97,12 +101,13 @@ def differences(plain: Tensor, fast: Tensor) -> dict[str, float]:
 
 
 def inference(trunk: Any, inputs: tuple[Tensor, ...], rounds: int = 3) -> dict[str, Any]:
-    """Seconds are of a row."""
+    """Seconds are of a row; weights are rounded once, as for the many batches of `Model.embed_*`."""
     variants: Variants = {"plain": partial(no_grad, trunk, *inputs)}
     for precision in ("float32", "bfloat16"):
         variants[precision] = partial(infer, trunk, inputs, precision)
-    made = {name: run() for name, run in variants.items()}
-    result = in_turn(variants, rounds)
+    with autocast(CPU, "bfloat16"):
+        made = {name: run() for name, run in variants.items()}
+        result = in_turn(variants, rounds)
     rows, tokens = made["plain"].shape[:2]
     for name, row in result.items():
         row |= {key: row[key] / rows for key in ("CPU s", "wall s")}
