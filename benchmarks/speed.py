@@ -101,7 +101,7 @@ def differences(plain: Tensor, fast: Tensor) -> dict[str, float]:
 
 
 def inference(trunk: Any, inputs: tuple[Tensor, ...], rounds: int = 3) -> dict[str, Any]:
-    """Seconds are of a row; weights are rounded once, as for the many batches of `Model.embed_*`."""
+    """Seconds are of a row; weights are rounded once, as for the many batches of a survey."""
     variants: Variants = {"plain": partial(no_grad, trunk, *inputs)}
     for precision in ("float32", "bfloat16"):
         variants[precision] = partial(infer, trunk, inputs, precision)
