@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import torch
 from astropy.io import fits
 
 from appulse.align.model import Model
+from appulse.device import Precision, autocast
 from appulse.search.index import Index
 from appulse.survey.images import Images
 from appulse.survey.rejects import Rejects
@@ -40,7 +41,7 @@ from published_size import (
     spectrum_trunk,
 )
 from record import write_result
-from speed import infer, seconds
+from speed import CPU, infer, seconds
 
 BATCHES = (1, 3, 9)
 PIXELS = (990, 1960, 3900, 7781)
@@ -48,15 +49,17 @@ WIDTHS = (192, 384, 768, 1024)
 FILES = (120, 240, 480)
 
 
-def point(tower: str, precision: str, rows: str, pixels: str, width: str) -> dict[str, float]:
+def point(tower: str, precision: Precision, rows: str, pixels: str, width: str) -> dict[str, float]:
     """One trunk on one batch; a width of 0 is the published one."""
     sizes = {} if width == "0" else {"width": int(width), "heads": int(width) // 64}
     trunk: Any = spectrum_trunk(**sizes) if tower == "spectrum" else image_trunk(**sizes)
     n = int(rows)
     inputs = spectrum_inputs(n, int(pixels)) if tower == "spectrum" else image_inputs(n)
     before = peak()
-    tokens = infer(trunk, inputs, precision).shape[1]  # type: ignore[arg-type]
-    cpu, wall = seconds(partial(infer, trunk, inputs, precision))  # type: ignore[arg-type]
+    run = partial(infer, trunk, inputs, precision)
+    with autocast(CPU, precision):  # weights are rounded once
+        tokens = run().shape[1]
+        cpu, wall = seconds(run)
     parameters = sum(p.numel() for p in trunk.parameters())
     work = flops(trunk, tokens) / 1e9
     return {
@@ -251,4 +254,5 @@ if __name__ == "__main__":
         main()
     else:
         task, *arguments = sys.argv[1:]
-        print(json.dumps({"point": point, "embed": embed}[task](*arguments)))
+        tasks: dict[str, Callable[..., Any]] = {"point": point, "embed": embed}
+        print(json.dumps(tasks[task](*arguments)))

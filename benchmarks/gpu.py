@@ -21,6 +21,7 @@ from record import write_result
 
 SMOKE = "--smoke" in sys.argv
 PLACE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+COMPILER = "inductor" if PLACE.type == "cuda" else "aot_eager"  # the CPU's needs a C++ compiler
 ROWS = 2 if SMOKE else 64
 SECONDS = 0.1 if SMOKE else 8.0  # of each measurement
 SIZES = {"width": 64, "depth": 2, "heads": 2} if SMOKE else {}
@@ -81,7 +82,7 @@ def measure(trunk: Any, inputs: tuple[torch.Tensor, ...], limit: float) -> dict[
     for name, network, precision in (
         ("plain", trunk, "float32"),
         ("bfloat16", trunk, "bfloat16"),
-        ("compiled", torch.compile(trunk), "bfloat16"),
+        ("compiled", torch.compile(trunk, backend=COMPILER), "bfloat16"),
     ):
         for task, passes, run in (
             ("inference", 1, partial(infer, network, inputs, precision)),

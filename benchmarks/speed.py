@@ -1,14 +1,17 @@
 """Each fast path against plain eager float32, torch's default settings and the same weights.
 
-    python benchmarks/speed.py
+    python benchmarks/speed.py          # or with the name of one of its tasks
 
-Published sizes, one thread, variants in turn in one process; medians of CPU seconds, of wall
-seconds, and of each round's ratio. The rate of products is this machine's own, and `limit` is what
-a network of nothing but such products would gain at it.
+Published sizes, one thread, a task's variants in turn in one process; medians of CPU seconds, of
+wall seconds, and of each round's ratio. The rate of products is this machine's own, and `limit` is
+what a network of nothing but such products would gain at it.
 """
 
 import copy
+import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -77,11 +80,15 @@ def rates() -> dict[str, float]:
 
 @torch.inference_mode()
 def no_grad(network: nn.Module, *inputs: Tensor) -> Tensor:
-    return network(*inputs)
+    with torch.autocast("cpu", enabled=False):
+        return network(*inputs)
 
 
 @torch.inference_mode()
 def infer(network: nn.Module, inputs: tuple[Tensor, ...], precision: Precision) -> Tensor:
+    if precision == "float32":
+        with fast_products(network):
+            return no_grad(network, *inputs)
     with fast_products(network), autocast(CPU, precision):
         return network(*inputs).float()
 
@@ -93,13 +100,14 @@ def differences(plain: Tensor, fast: Tensor) -> dict[str, float]:
     return {"error / largest": error.item(), "least cosine": cosine.min().item()}
 
 
-def inference(trunk: Any, inputs: tuple[Tensor, ...], rounds: int = 5) -> dict[str, Any]:
-    """Seconds are of a row."""
+def inference(trunk: Any, inputs: tuple[Tensor, ...], rounds: int = 3) -> dict[str, Any]:
+    """Seconds are of a row; weights are rounded once, as for the many batches of a survey."""
     variants: Variants = {"plain": partial(no_grad, trunk, *inputs)}
     for precision in ("float32", "bfloat16"):
         variants[precision] = partial(infer, trunk, inputs, precision)
-    made = {name: run() for name, run in variants.items()}
-    result = in_turn(variants, rounds)
+    with autocast(CPU, "bfloat16"):
+        made = {name: run() for name, run in variants.items()}
+        result = in_turn(variants, rounds)
     rows, tokens = made["plain"].shape[:2]
     for name, row in result.items():
         row |= {key: row[key] / rows for key in ("CPU s", "wall s")}
@@ -109,7 +117,7 @@ def inference(trunk: Any, inputs: tuple[Tensor, ...], rounds: int = 5) -> dict[s
     return result
 
 
-def training(rows: int = 2, rounds: int = 5) -> dict[str, Any]:
+def training(rows: int = 1, rounds: int = 3) -> dict[str, Any]:
     """A step of masked modelling: forward, backward, clipping, AdamW. Seconds are of a row.
 
     The difference is that of the gradient at equal weights.
@@ -220,31 +228,46 @@ def limits(result: dict[str, Any], rate: dict[str, float]) -> None:
 
 
 def show(name: str, result: dict[str, Any]) -> None:
-    print(name)
+    print(name, flush=True)
     for variant, row in result.items():
         print(f"  {variant:9}", {key: float(f"{value:.4g}") for key, value in row.items()})
 
 
-def main() -> None:
+TASKS: dict[str, Callable[[], dict[str, Any]]] = {
+    "pooling, 8 images": lambda: pooling(8, 144, 1024),
+    "pooling, 64 images": lambda: pooling(64, 144, 1024),
+    "pooling, 8 spectra": lambda: pooling(8, 778, 768),
+    "pooling, 28 spectra": lambda: pooling(28, 778, 768),
+    "RGB and crop": colours,
+    "spectrum encoder, inference": lambda: inference(spectrum_trunk(), spectrum_inputs(2)),
+    "image encoder, inference": lambda: inference(image_trunk(), image_inputs(2)),
+    "spectrum encoder, training": training,
+}
+
+
+def measure(name: str) -> dict[str, Any]:
+    """One task, with the rate of products at that time where it is one of a network's."""
     torch.set_num_threads(1)
-    rate = rates()
-    print("GFLOP/s of products", {name: round(value) for name, value in rate.items()})
-    results: dict[str, Any] = {
-        "pooling, 8 images": pooling(8, 144, 1024),
-        "pooling, 64 images": pooling(64, 144, 1024),
-        "pooling, 8 spectra": pooling(8, 778, 768),
-        "pooling, 28 spectra": pooling(28, 778, 768),
-        "RGB and crop": colours(),
-        "spectrum encoder, inference": inference(spectrum_trunk(), spectrum_inputs(4)),
-        "image encoder, inference": inference(image_trunk(), image_inputs(8)),
-        "spectrum encoder, training": training(),
-    }
-    for name, result in results.items():
-        if "GFLOP/s" in result["plain"]:
-            limits(result, rate)
-        show(name, result)
-    print(write_result("speed", {"GFLOP/s of products": rate, **results}))
+    result = TASKS[name]()
+    if "GFLOP/s" in result["plain"]:
+        rate = rates()
+        limits(result, rate)
+        result["GFLOP/s of products"] = rate
+    return result
+
+
+def main() -> None:
+    results = {}
+    for name in TASKS:
+        command = [sys.executable, __file__, name]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        results[name] = json.loads(done.stdout)
+        show(name, results[name])
+    print(write_result("speed", results))
 
 
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) == 1:
+        main()
+    else:
+        print(json.dumps(measure(sys.argv[1])))

@@ -237,7 +237,7 @@ def _to(inputs: Any, place: torch.device) -> Any:
 
 def unfilled(config: ModelConfig, trained_on: Sequence[str] = ()) -> Model:
     """A model whose weights are yet to come from a file."""
-    with Unfilled():
+    with torch.random.fork_rng(devices=[]), Unfilled():
         return Model(config, trained_on)
 
 
