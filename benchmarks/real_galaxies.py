@@ -2,9 +2,10 @@
 
     python benchmarks/real_galaxies.py demo ../shared/data [TASK ...]
 
-`demo` is the folder of `make demo`. With tasks' names only those are done again. Nothing is learned from real objects but where it says so, and
-then the object that is judged is left out. Choices (polynomials, number of templates, what oddness
-is measured by) were made on these same files. Intervals are bootstraps over objects.
+`demo` is the folder of `make demo`. With tasks' names only those are done again. Nothing is learned
+from real objects but where it says so, and then the object that is judged is left out. Choices
+(polynomials, number of templates, what oddness is measured by) were made on these same files.
+Intervals are bootstraps over objects.
 """
 
 import json
