@@ -53,7 +53,8 @@ class Labelled(NamedTuple):
 
     def take(self, rows: Any) -> "Labelled":
         """Some rows."""
-        return Labelled(*(part[rows] for part in self))
+        taken: Any = (part[rows] for part in self)
+        return Labelled(*taken)
 
     def first(self, kind: str) -> "Labelled":
         """The first spectrum of each object of a class whose redshift has no warning."""

@@ -122,8 +122,8 @@ class Eigenspectra:
     ) -> tuple[Float[Tensor, "B S"], Float[Tensor, "B"], Float[Tensor, "B"]]:
         flux, weight = self._weighted(spectra)
         place = np.linspace(-1, 1, GRID.bins)
-        curves = np.polynomial.legendre.legvander(place, self.polynomials - 1).T
-        curves, count = torch.from_numpy(curves), len(self.templates)
+        legendre = np.polynomial.legendre.legvander(place, self.polynomials - 1)
+        curves, count = torch.from_numpy(legendre.T), len(self.templates)
         matrix = self._matrix(weight, curves, shifts)
         moment = self._moment(weight * flux, curves, shifts)
         both = _explained(matrix, moment)
