@@ -7,7 +7,8 @@ five folds of the real images, four classes are told by a logistic regression on
 features, by the whole network fine-tuned, by the same network from scratch, and by random forests
 on ten measured features. Settings are the first that were tried, on other folds; regularisation is
 chosen inside the training folds. Networks see images of one size and of one brightness, and answer
-with the mean of 24 views. An interrupted benchmark goes on from WORK.
+with the mean of 24 views. An interrupted benchmark goes on from WORK; results are written after
+every method.
 """
 
 import io
@@ -42,6 +43,7 @@ from appulse.survey.store import SurveyStore
 from appulse.training.loop import TrainingConfig, train
 from appulse.training.run import RunFolder
 from appulse.units import PIXEL_SCALE
+from hand_features import hand_features
 from record import write_result
 
 FOLDS, SEED = 5, 1
@@ -74,28 +76,40 @@ def main(survey: Path, data: Path, work: Path) -> None:
     pictures, y = galaxy_zoo(data / "images_gz2_4class.parquet")
     folds = list(StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(pictures, y))
     simulated, sim_accuracy = learned_on_simulations(survey, work / "simulations")
-    frozen, hand = features(simulated, pictures), hand_features(pictures)
-    answers = {}
-    for weight in (None, "balanced"):
-        forest = RandomForestClassifier(500, class_weight=weight, random_state=0)
-        answers[f"random forest, {weight or 'plain'}"] = in_folds(forest, hand, y, folds)
-        head = LogisticRegressionCV(
-            Cs=[0.01, 0.1, 1.0, 10.0], class_weight=weight, max_iter=3000, scoring="accuracy"
-        )
-        head = make_pipeline(StandardScaler(), head)
-        answers[f"frozen features, {weight or 'plain'}"] = in_folds(head, frozen, y, folds)
-    for name, first in (("fine-tuned", simulated), ("from scratch", None)):
-        answers[name] = tuned_in_folds(first, pictures, y, folds, work / name)
-    result = {
+    answers: dict[str, np.ndarray] = {}
+    result: dict[str, Any] = {
         "galaxies": {
             str(k): int(n) for k, n in zip(*np.unique(y, return_counts=True), strict=True)
         },
         "folds": {"number": FOLDS, "seed": SEED},
         "accuracy on simulations, 6 classes": sim_accuracy,
-        "methods": {name: scored(answer, answers, y) for name, answer in answers.items()},
-        "cpu seconds": round(time.process_time() - start),
+        "methods": {},
     }
-    print(write_result("morphology", result))
+    for name, answer in methods(simulated, pictures, y, folds, work):
+        answers[name] = answer
+        result["methods"][name] = scored(answer, answers, y)
+        result["cpu seconds since the start or the last interruption"] = round(
+            time.process_time() - start
+        )
+        print(name, write_result("morphology", result))
+
+
+def methods(
+    simulated: ResNet, pictures: Tensor, y: np.ndarray, folds: list, work: Path
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and answers, cheap ones first."""
+    frozen, hand = features(simulated, pictures), hand_features(pictures)
+    for weight in (None, "balanced"):
+        forest = RandomForestClassifier(500, class_weight=weight, random_state=0)
+        yield f"random forest, {weight or 'plain'}", in_folds(forest, hand, y, folds)
+    for weight in (None, "balanced"):
+        head = LogisticRegressionCV(
+            Cs=[0.01, 0.1, 1.0, 10.0], class_weight=weight, max_iter=3000, scoring="accuracy"
+        )
+        head = make_pipeline(StandardScaler(), head)
+        yield f"frozen features, {weight or 'plain'}", in_folds(head, frozen, y, folds)
+    for name, first in (("fine-tuned", simulated), ("from scratch", None)):
+        yield name, tuned_in_folds(first, pictures, y, folds, work / name)
 
 
 def scored(answer: np.ndarray, answers: dict[str, np.ndarray], y: np.ndarray) -> dict[str, Any]:
@@ -246,7 +260,7 @@ def batched(net: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return torch.cat([net(part) for part in x.split(64)])
 
 
-# --- features by hand
+# --- other learners
 
 
 def in_folds(learner: Any, x: np.ndarray, y: np.ndarray, folds: list) -> np.ndarray:
@@ -255,44 +269,6 @@ def in_folds(learner: Any, x: np.ndarray, y: np.ndarray, folds: list) -> np.ndar
     for known, held in folds:
         answer[held] = learner.fit(x[known], y[known]).predict(x[held])
     return answer
-
-
-def hand_features(pictures: Float[Tensor, "B 3 y x"]) -> Float[np.ndarray, "B 10"]:
-    """Two colours, size, concentration, axis ratio, asymmetry, Gini, M20, roughness, area."""
-    return np.array([_measured(picture.numpy()) for picture in pictures])
-
-
-def _measured(rgb: Float[np.ndarray, "3 y x"]) -> list[float]:
-    half = FRAME // 4
-    middle = FRAME // 2
-    red, green, blue = rgb[:, middle - half : middle + half, middle - half : middle + half]
-    light = np.clip((red + green + blue) / 3, 0, None)
-    place = np.arange(2 * half) - half + 0.5
-    y, x = np.meshgrid(place, place, indexing="ij")
-    total = light.sum() + 1e-9
-    inside = light > 0.1
-    sums = [plane[inside].sum() + 1e-3 for plane in (red, green, blue)]
-    radius = np.hypot(x, y)
-    order = np.argsort(radius.ravel())
-    growth = np.cumsum(light.ravel()[order]) / total
-    r20, r50, r80 = (radius.ravel()[order][np.searchsorted(growth, q)] for q in (0.2, 0.5, 0.8))
-    bright = light * inside
-    weight = bright.sum() + 1e-9
-    xx, yy, xy = ((bright * m).sum() / weight for m in (x * x, y * y, x * y))
-    spread = np.hypot(xx - yy, 2 * xy)
-    axis_ratio = np.sqrt(max(xx + yy - spread, 0) / (xx + yy + spread + 1e-9))
-    asymmetry = np.abs(light - light[::-1, ::-1]).sum() / total
-    pixels = np.sort(bright[inside]) if inside.any() else np.ones(1)
-    rank = 2 * np.arange(1, len(pixels) + 1) - len(pixels) - 1
-    gini = (rank * pixels).sum() / (pixels.mean() * len(pixels) * max(len(pixels) - 1, 1))
-    moment = (bright * radius**2).ravel()
-    brightest = np.argsort(-bright.ravel())
-    top = brightest[np.cumsum(bright.ravel()[brightest]) <= 0.2 * weight]
-    m20 = np.log10((moment[top].sum() + 1e-6) / (moment.sum() + 1e-6))
-    rough = np.abs(light[1:-1, 1:-1] - (light[:-2, 1:-1] + light[2:, 1:-1]) / 2).sum() / total
-    colours = [np.log(sums[0] / sums[1]), np.log(sums[1] / sums[2])]
-    return [*colours, r50, np.log(r80 / max(r20, 0.5)), axis_ratio, asymmetry, gini, m20, rough,
-            float(inside.mean())]  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -32,6 +34,19 @@ def test_redshift_scores_by_hand():
     assert metrics.nmad(z, z_true) == pytest.approx(1.4826 * 0.02)  # |e - .02|: .01 0 .02 .08 .18
     assert metrics.fraction_within(z, z_true, 0.05) == pytest.approx(0.6)
     assert metrics.outlier_fraction(z, z_true, 0.15) == pytest.approx(0.2)
+
+
+def test_chance_of_an_assignment_counts_every_pairing(rng):
+    for _ in range(5):
+        cost = rng.integers(0, 7, (6, 6))
+        totals = np.array([cost[range(6), p].sum() for p in itertools.permutations(range(6))])
+        expected = np.mean(totals <= np.trace(cost))
+        assert metrics.assignment_chance(cost) == pytest.approx(expected, rel=1e-12)
+
+
+def test_only_few_rows_have_their_pairings_counted():
+    with pytest.raises(ValueError, match="17 rows; expected at most 16"):
+        metrics.assignment_chance(np.ones((17, 17), int))
 
 
 def test_nmad_of_gaussian_errors_is_their_sigma_whatever_the_bias(rng):

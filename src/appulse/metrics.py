@@ -4,6 +4,7 @@ Predictions come first, the truth second. Redshift errors are Δz / (1 + z_true)
 whole posteriors, PIT, coverage and CRPS, are in `inference.calibration`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 FEWEST = 20  # rows of a bin that gets a score
+LARGEST_ASSIGNMENT = 16  # rows whose pairings are counted
 
 
 class Estimate(NamedTuple):
@@ -138,6 +140,33 @@ def partner_ranks(similarity: Float[np.ndarray, "B B"]) -> Int[np.ndarray, "B"]:
     if not np.isfinite(similarity).all():
         raise ValueError("similarities must be finite; an embedding holds NaN or infinity")
     return np.sum(similarity >= np.diagonal(similarity)[:, None], axis=1)
+
+
+def assignment_chance(cost: Int[np.ndarray, "B B"]) -> float:
+    """Chance that a random pairing of rows and columns costs no more than the diagonal.
+
+    Exact: over all B! pairings, counted by subsets of columns, as a permanent is. With the ranks
+    of all candidates as costs, it is the p-value of the sum of the partners' ranks.
+
+    Args:
+        cost: Whole numbers, 0 or more, such as the rank of column j for row i.
+
+    Raises:
+        ValueError: With more than 16 rows: memory grows as 2^B.
+    """
+    rows = len(cost)
+    if rows > LARGEST_ASSIGNMENT:
+        raise ValueError(f"{rows} rows; expected at most {LARGEST_ASSIGNMENT}: draw pairings")
+    most = int(np.trace(cost))  # pairings that cost more need not be told apart
+    ways = np.zeros((2**rows, most + 1), np.int64)  # by columns taken, and by cost
+    ways[0, 0] = 1
+    for taken in range(2**rows - 1):
+        row = taken.bit_count()
+        for column in range(rows):
+            if not taken >> column & 1 and cost[row, column] <= most:
+                step = int(cost[row, column])
+                ways[taken | 1 << column, step:] += ways[taken, : most + 1 - step]
+    return float(ways[-1].sum() / math.factorial(rows))
 
 
 def recall_at_k(ranks: Int[np.ndarray, "B"], k: int) -> float:

@@ -36,6 +36,17 @@ def test_finds_redshifts_of_spectra_it_has_not_seen(dictionary):
     assert np.median(np.abs(error)) < 2e-4  # a third of a bin: the sub-bin peak works
 
 
+def test_proposals_begin_with_the_redshift_and_are_apart(dictionary):
+    test, z = spectra(60, seed=2, noise=6.0)
+    found, redshift = dictionary.proposals(test, 5), dictionary.redshift(test)
+    same = np.abs(found[:, 0] - redshift) / (1 + redshift) < 5e-4
+    assert same.mean() > 0.9
+    gap = np.abs(np.diff(np.sort(np.log1p(found), axis=1), axis=1))
+    assert gap[np.isfinite(gap)].min() > 0.003
+    right = np.abs(found - z[:, None]) / (1 + z[:, None]) < 0.003
+    assert right.any(1).sum() > right[:, 0].sum()  # a second look has something to choose from
+
+
 def moved(dictionary, lags) -> ShiftDictionary:
     """A copy whose templates are moved, each by its lag."""
     copy = ShiftDictionary(dictionary.config)

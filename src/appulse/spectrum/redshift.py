@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..survey.spectra import Spectra
 from ..survey.store import SurveyStore
 from ..survey.survey import label_columns
+from .log_grid import LogGrid, highest_peaks, rebin
 
 DICTIONARY = "dictionary.safetensors"  # its place in a run folder
 ENOUGH = 6000  # spectra: the last rounds of learning use no more
@@ -25,13 +26,10 @@ CALIBRATION = 20  # labelled redshifts that set the zero point
 
 
 @dataclass(frozen=True)
-class DictionaryConfig:
+class DictionaryConfig(LogGrid):
     """Sizes and schedule of a shift dictionary."""
 
     templates: int = 12
-    bin: float = 6e-4  # in ln(wavelength)
-    blue: float = 3600.0  # Å, first bin
-    bins: int = 1672  # up to 9817 Å
     shifts: int = 805  # largest ln((1 + z1) / (1 + z2)) is shifts * bin = 0.48
     smoothing: float = 30.0  # bins; the continuum is a running mean of this sigma
     seeds: int = 4  # spectra tried as the first template
@@ -53,28 +51,13 @@ def high_pass(
     Weights are inverse variances, capped at 8 times their median and saturating at 33, so that a
     few bright pixels do not decide alone.
     """
-    flux, ivar = _rebin(spectra, config)
+    flux, ivar = rebin(spectra, config)
     scale = flux.abs().where(ivar > 0, torch.nan).nanmedian(1, keepdim=True).values.clamp(min=1e-3)
     flux, weight = (flux / scale).clamp(-5, 20), (ivar * scale**2).clamp(max=400)
     smooth = _gaussian(torch.stack([flux * weight, weight]), config.smoothing)
     flux = flux - smooth[0] / smooth[1].clamp(min=1e-6)
     weight = torch.minimum(weight, 8 * weight.median(1, keepdim=True).values)
     return flux, weight / (1 + 0.03 * weight)
-
-
-def _rebin(
-    spectra: Spectra, config: DictionaryConfig
-) -> tuple[Float[Tensor, "B L"], Float[Tensor, "B L"]]:
-    """Inverse-variance weighted mean flux in each bin of ln(wavelength), and its ivar."""
-    rows, shape = len(spectra), (len(spectra), config.bins)
-    index = np.floor(np.log(spectra.wavelength / config.blue) / config.bin).astype(np.int64)
-    inside = (index >= 0) & (index < config.bins)
-    index = np.where(inside, index, 0) + config.bins * np.arange(rows)[:, None]
-    weight = np.where(inside, spectra.ivar, 0.0)
-    ivar = np.bincount(index.ravel(), weight.ravel(), rows * config.bins)
-    total = np.bincount(index.ravel(), (weight * spectra.flux).ravel(), rows * config.bins)
-    flux = total / np.maximum(ivar, 1e-12)
-    return torch.from_numpy(flux).float().view(shape), torch.from_numpy(ivar).float().view(shape)
 
 
 def _gaussian(x: Float[Tensor, "... L"], sigma: float) -> Float[Tensor, "... L"]:
@@ -237,15 +220,32 @@ class ShiftDictionary(nn.Module):
         """
         shifts, gains = [], []
         for start in range(0, len(spectra), 256):
-            flux, weight = high_pass(spectra[start : start + 256], self.config)
-            place = self.templates.device  # the spectra are read on the CPU
-            gain = self.match(flux.to(place), weight.to(place))[0].cpu()
-            correlation = gain / (weight * flux**2).sum(1).clamp(min=1e-6).sqrt()[:, None, None]
+            correlation = self._correlation(spectra[start : start + 256])
             best = correlation.amax(2)
             peak = correlation[torch.arange(len(best)), best.argmax(1)]
             shifts.append(-self.config.bin * _sub_bin_peak(peak))
             gains.append(best * best.abs())
         return torch.cat(shifts).double().numpy(), torch.cat(gains).numpy()
+
+    def _correlation(self, spectra: Spectra) -> Float[Tensor, "B K S"]:
+        """Of each spectrum with every template at every shift."""
+        flux, weight = high_pass(spectra, self.config)
+        place = self.templates.device  # the spectra are read on the CPU
+        gain = self.match(flux.to(place), weight.to(place))[0].cpu()
+        return gain / (weight * flux**2).sum(1).clamp(min=1e-6).sqrt()[:, None, None]
+
+    @torch.no_grad()
+    def proposals(self, spectra: Spectra, k: int = 5) -> Float[np.ndarray, "B k"]:
+        """The k likeliest redshifts, best first, at least 1000 km/s apart; NaN if there are fewer.
+
+        They are peaks of the best template's correlation.
+        """
+        places = []
+        for start in range(0, len(spectra), 256):
+            curve = self._correlation(spectra[start : start + 256]).amax(1)
+            places.append(highest_peaks(curve, k, self.config.bin)[0])
+        shift = -self.config.bin * torch.cat(places).double().numpy()
+        return np.expm1(shift + self.zero_point.item())
 
     def calibrate(self, spectra: Spectra, redshift: Float[np.ndarray, "B"]) -> "ShiftDictionary":
         """Sets the zero point from spectra of known redshift; a score of them is enough."""

@@ -21,7 +21,7 @@ from ..units import desi_grid
 from .redshift import DICTIONARY, ENOUGH, DictionaryConfig, ShiftDictionary, learn_dictionary
 
 REST = "rest.safetensors"  # the place of a RestSpace in a run folder
-WINDOW = (4200.0, 6000.0)  # Å at rest; its mean flux is the brightness
+WINDOW = (4200.0, 6000.0)  # Å at rest; its mean flux is the brightness where it is seen
 GREY = 0.03  # of the flux: errors that are not in ivar; keeps bright galaxies from deciding alone
 PULL = 30.0  # weight with which components are 0: bins that hardly any spectrum sees stay calm
 BRIGHT, FAR = 0.06, 1.5  # in `coordinates`: what ln(brightness) and ln(1 + z) count as
@@ -84,10 +84,7 @@ class RestSpace(nn.Module):
         total = np.bincount(index.ravel(), (weight * spectra.flux).ravel(), rows * config.bins)
         ivar, total = ivar.reshape(rows, -1), total.reshape(rows, -1)
         flux = total / np.where(ivar > 0, ivar, 1)
-        low, high = np.searchsorted(config.wavelength, WINDOW)
-        seen = ivar[:, low:high] > 0
-        scale = (flux[:, low:high] * seen).sum(1) / np.maximum(seen.sum(1), 1)
-        scale = np.maximum(scale, LEAST)[:, None]
+        scale = np.maximum(_brightness(flux, ivar > 0, config.wavelength), LEAST)[:, None]
         variance = 1 / np.where(ivar > 0, ivar, 1) / scale**2 + GREY**2
         weight = np.where(ivar > 0, 1 / variance, 0)
         return AtRest(*(torch.from_numpy(a).float() for a in (flux / scale, weight, scale[:, 0])))
@@ -185,6 +182,15 @@ class RestSpace(nn.Module):
         normal[:, -1, -1] += 1e-6
         solution = torch.linalg.solve(normal, (weight * flux).T @ design)
         self.components, self.mean = solution[:, :-1].contiguous(), solution[:, -1].contiguous()
+
+
+def _brightness(
+    flux: Float[np.ndarray, "B L"], seen: np.ndarray, wavelength: Float[np.ndarray, "L"]
+) -> Float[np.ndarray, "B"]:
+    """Mean flux in the window, or where nothing of it is seen, as at high redshift, of all."""
+    window = seen & (wavelength >= WINDOW[0]) & (wavelength < WINDOW[1])
+    used = np.where(window.any(1, keepdims=True), window, seen)
+    return (flux * used).sum(1) / np.maximum(used.sum(1), 1)
 
 
 def rest_redshift(
