@@ -5,8 +5,8 @@
 C2ST as in sbibm between 2,000 samples and the reference posterior of observations 1 and 2: .5 is
 perfect, 1 is wrong. One setting, the package's default, for all tasks and budgets. CPU seconds are
 of this process on one thread. `sbi` (0.27, `pip install sbi`; left out where it is not installed)
-would stop before it has used as much of them: here it trains for `CPU_SECONDS`, at least what ours
-takes, and keeps the weights of its best validation, as it does when it stops by itself.
+would stop before it has used as many of them as ours: here it trains for as long as ours did on the
+same simulations, and keeps the weights of its best validation, as it does when it stops by itself.
 
 What the result file holds is not run again, unless the setting of its method is another one now.
 """
@@ -38,7 +38,6 @@ from appulse.inference.prior import IndependentPrior, Prior, Uniform
 from record import RESULTS, write_result
 
 SAMPLES, SCORED = 10_000, 2_000
-CPU_SECONDS = {1000: 30.0, 10_000: 80.0}  # training of the rivals, by the number of simulations
 NEVER = 2**31 - 1
 GOALS = {  # mean C2ST at 10,000 simulations
     "two_moons": 0.53,
@@ -124,7 +123,9 @@ def fit_appulse(theta: np.ndarray, x: np.ndarray, prior: Prior, seed: int) -> tu
     return lambda x_obs, n: posterior.sample(x_obs, n, seed=seed)[0], np.mean(posterior.losses)
 
 
-def fit_sbi(method: str) -> Callable:
+def fit_sbi(method: str, seconds: float) -> Callable:
+    """A fit that takes this much CPU time."""
+
     def fit(theta: np.ndarray, x: np.ndarray, prior: Prior, seed: int) -> tuple[Sampler, Any]:
         import sbi.inference
 
@@ -132,7 +133,7 @@ def fit_sbi(method: str) -> Callable:
         trainer = getattr(sbi.inference, method)(_sbi_prior(prior), show_progress_bars=False)
         rows = (torch.as_tensor(array, dtype=torch.float32) for array in (theta, x))
         trainer.append_simulations(*rows)
-        _stop_by_time(trainer, CPU_SECONDS[len(theta)])
+        _stop_by_time(trainer, seconds)
         trainer.train()
         posterior = trainer.build_posterior()
 
@@ -168,11 +169,13 @@ def _sbi_prior(prior: Prior) -> Any:
     return BoxUniform(torch.from_numpy(ends[:, 0]), torch.from_numpy(ends[:, 1]))
 
 
-def setting(method: str, n: int) -> str:
-    """Names what a method is set to."""
+def setting(method: str, runs: dict[str, Any], seed: int) -> dict[str, Any]:
+    """What a method is set to; rivals to the CPU time of ours."""
     if method == "appulse":
-        return fingerprint(asdict(PosteriorConfig()))
-    return fingerprint({"sbi": version("sbi"), "CPU s": CPU_SECONDS[n]})
+        return {"config": fingerprint(asdict(PosteriorConfig()))}
+    if str(seed) not in runs.get("appulse", {}):
+        raise SystemExit(f"{method} trains for as long as appulse: run appulse first, seed {seed}")
+    return {"sbi": version("sbi"), "CPU-s": runs["appulse"][str(seed)]["train CPU-s"]}
 
 
 def fingerprint(settings: dict[str, Any]) -> str:
@@ -216,17 +219,16 @@ def main() -> None:
     sys.path.remove(str(Path(__file__).parent))  # this file is named as what it compares with
     asked, file = arguments(), RESULTS / "sbi.json"
     results = json.loads(file.read_text())["results"] if file.exists() else {}
-    methods = {"appulse": fit_appulse}
-    if importlib.util.find_spec("sbi"):
-        methods |= {"FMPE": fit_sbi("FMPE"), "NPE": fit_sbi("NPE")}
-    names = [name for name in asked.methods if name in methods]
+    there = {"appulse"} | ({"FMPE", "NPE"} if importlib.util.find_spec("sbi") else set())
+    names = [name for name in asked.methods if name in there]
     for seed, n, task, method in product(asked.seeds, asked.budgets, asked.tasks, names):
-        runs = results.setdefault(f"{task}, {n}", {}).setdefault(method, {})
-        now = setting(method, n)
-        if runs.get(str(seed), {}).get("setting") == now:
+        runs = results.setdefault(f"{task}, {n}", {})
+        now = setting(method, runs, seed)
+        if runs.get(method, {}).get(str(seed), {}).get("setting") == now:
             continue
-        found = {**score(methods[method], task, n, seed, asked.folder), "setting": now}
-        runs[str(seed)] = found
+        fit = fit_appulse if method == "appulse" else fit_sbi(method, now["CPU-s"])
+        found = {**score(fit, task, n, seed, asked.folder), "setting": now}
+        runs.setdefault(method, {})[str(seed)] = found
         print(task, n, method, seed, found, flush=True)
         write_result("sbi", results)
 
