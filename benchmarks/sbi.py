@@ -4,18 +4,25 @@
 
 C2ST as in sbibm between 2,000 samples and the reference posterior of observations 1 and 2: .5 is
 perfect, 1 is wrong. One setting, the package's default, for all tasks and budgets. CPU seconds are
-of this process on one thread; `sbi` (0.27, `pip install sbi`) is left out where it is not
-installed. Parts of the whole may be run one after another; they are merged into one result.
+of this process on one thread. `sbi` (0.27, `pip install sbi`; left out where it is not installed)
+would stop before it has used as many of them as ours: here it trains for as long as ours did on the
+same simulations, and keeps the weights of its best validation, as it does when it stops by itself.
+
+What the result file holds is not run again, unless the setting of its method is another one now.
 """
 
 import argparse
 import contextlib
+import hashlib
 import importlib.util
 import json
 import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +32,13 @@ from sklearn.model_selection import KFold, cross_val_score
 from sklearn.neural_network import MLPClassifier
 
 from appulse.inference.correlated import CorrelatedPrior
+from appulse.inference.fitting import PosteriorConfig
 from appulse.inference.posterior import Posterior
 from appulse.inference.prior import IndependentPrior, Prior, Uniform
 from record import RESULTS, write_result
 
 SAMPLES, SCORED = 10_000, 2_000
+NEVER = 2**31 - 1
 GOALS = {  # mean C2ST at 10,000 simulations
     "two_moons": 0.53,
     "slcp": 0.78,
@@ -110,29 +119,45 @@ def c2st(reference: np.ndarray, samples: np.ndarray) -> float:
 
 
 def fit_appulse(theta: np.ndarray, x: np.ndarray, prior: Prior, seed: int) -> tuple[Sampler, Any]:
-    from appulse.inference.posterior import PosteriorConfig
-
     posterior = Posterior.fit(theta, x, prior, PosteriorConfig(seed=seed), device="cpu")
     return lambda x_obs, n: posterior.sample(x_obs, n, seed=seed)[0], np.mean(posterior.losses)
 
 
-def fit_sbi(method: str) -> Callable:
+def fit_sbi(method: str, seconds: float) -> Callable:
+    """A fit that takes this much CPU time."""
+
     def fit(theta: np.ndarray, x: np.ndarray, prior: Prior, seed: int) -> tuple[Sampler, Any]:
         import sbi.inference
 
         torch.manual_seed(seed)
         trainer = getattr(sbi.inference, method)(_sbi_prior(prior), show_progress_bars=False)
         rows = (torch.as_tensor(array, dtype=torch.float32) for array in (theta, x))
-        trainer.append_simulations(*rows).train()
+        trainer.append_simulations(*rows)
+        _stop_by_time(trainer, seconds)
+        trainer.train()
         posterior = trainer.build_posterior()
 
         def sample(x_obs: np.ndarray, n: int) -> np.ndarray:
             at = torch.as_tensor(x_obs, dtype=torch.float32)
             return posterior.sample((n,), x=at, show_progress_bars=False).numpy()
 
-        return sample, None
+        return sample, trainer.summary["best_validation_loss"][-1]
 
     return fit
+
+
+def _stop_by_time(trainer: Any, seconds: float) -> None:
+    """Training ends by CPU time instead of patience, with the best weights as otherwise."""
+    end, note_best = time.process_time() + seconds, trainer._converged
+
+    def over(epoch: int, patience: int) -> bool:
+        note_best(epoch, NEVER)
+        if time.process_time() < end:
+            return False
+        trainer._neural_net.load_state_dict(trainer._best_model_state_dict)
+        return True
+
+    trainer._converged = over
 
 
 def _sbi_prior(prior: Prior) -> Any:
@@ -142,6 +167,19 @@ def _sbi_prior(prior: Prior) -> Any:
     from sbi.utils import BoxUniform
 
     return BoxUniform(torch.from_numpy(ends[:, 0]), torch.from_numpy(ends[:, 1]))
+
+
+def setting(method: str, runs: dict[str, Any], seed: int) -> dict[str, Any]:
+    """What a method is set to; rivals to the CPU time of ours."""
+    if method == "appulse":
+        return {"config": fingerprint(asdict(PosteriorConfig()))}
+    if str(seed) not in runs.get("appulse", {}):
+        raise SystemExit(f"{method} trains for as long as appulse: run appulse first, seed {seed}")
+    return {"sbi": version("sbi"), "CPU-s": runs["appulse"][str(seed)]["train CPU-s"]}
+
+
+def fingerprint(settings: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def score(fit: Callable, task: str, n: int, seed: int, folder: Path) -> dict[str, Any]:
@@ -162,7 +200,7 @@ def score(fit: Callable, task: str, n: int, seed: int, folder: Path) -> dict[str
         "c2st": [round(value, 4) for value in scores],
         "train CPU-s": round(trained - start, 1),
         "10,000 samples CPU-s": round((sampled - trained) / 2, 2),
-        "validation": loss,
+        "validation": round(float(loss), 4),
     }
 
 
@@ -181,18 +219,18 @@ def main() -> None:
     sys.path.remove(str(Path(__file__).parent))  # this file is named as what it compares with
     asked, file = arguments(), RESULTS / "sbi.json"
     results = json.loads(file.read_text())["results"] if file.exists() else {}
-    methods = {"appulse": fit_appulse}
-    if importlib.util.find_spec("sbi"):
-        methods |= {"FMPE": fit_sbi("FMPE"), "NPE": fit_sbi("NPE")}
-    for seed in asked.seeds:
-        for n in asked.budgets:
-            for task in asked.tasks:
-                for method in (name for name in asked.methods if name in methods):
-                    found = score(methods[method], task, n, seed, asked.folder)
-                    runs = results.setdefault(f"{task}, {n}", {}).setdefault(method, {})
-                    runs[str(seed)] = found
-                    print(task, n, method, seed, found, flush=True)
-                    write_result("sbi", results)
+    there = {"appulse"} | ({"FMPE", "NPE"} if importlib.util.find_spec("sbi") else set())
+    names = [name for name in asked.methods if name in there]
+    for seed, n, task, method in product(asked.seeds, asked.budgets, asked.tasks, names):
+        runs = results.setdefault(f"{task}, {n}", {})
+        now = setting(method, runs, seed)
+        if runs.get(method, {}).get(str(seed), {}).get("setting") == now:
+            continue
+        fit = fit_appulse if method == "appulse" else fit_sbi(method, now["CPU-s"])
+        found = {**score(fit, task, n, seed, asked.folder), "setting": now}
+        runs.setdefault(method, {})[str(seed)] = found
+        print(task, n, method, seed, found, flush=True)
+        write_result("sbi", results)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ PLACES = {  # library: where it may be imported
     "matplotlib": ("figures", "evaluate/"),
     "rich": ("progress", "cli"),
     "cyclopts": ("cli",),
+    "qp": ("inference/rail",),
 }
 MODULES = [p for p in sorted(SOURCE.rglob("*.py")) if p.name != "__init__.py"]
 

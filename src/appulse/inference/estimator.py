@@ -76,9 +76,8 @@ class Estimator(nn.Module):
         r = solve(field, noise, method="midpoint", steps=SAMPLE_STEPS)
         return condition.coordinates.u(r)
 
-    @torch.no_grad()
     def log_prob(self, u: Float[Tensor, "B S D"], condition: Condition) -> Float[Tensor, "B S"]:
-        """Log density of u in nats."""
+        """Log density of u in nats; differentiable."""
         r = condition.coordinates.r(u)
         density = log_density(self._field(condition.context), r, method="rk4", steps=DENSITY_STEPS)
         return density + condition.coordinates.log_slope(u)

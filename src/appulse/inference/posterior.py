@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ from .truncation import prior_from
 
 CHUNK = 2048  # samples carried at a time; their activations stay in a CPU's cache
 SILENT = 1000  # observations that need no progress bar
-STARTS = 128  # samples among which a search for the peak begins
+STARTS = 64  # samples among which a search for the peak begins
 
 
 class Intervals(NamedTuple):
@@ -172,7 +173,10 @@ class Posterior:
         out = torch.empty(points.shape[:2], dtype=torch.float64)
         for rows, conditions in self._conditions(evidence, points.shape[1]):
             for columns in _slices(points.shape[1], CHUNK):
-                out[rows, columns] = self._density(points[rows, columns], conditions)
+                part = points[rows, columns]
+                density = self._density(self.prior.normal(part), conditions)
+                outside = self.prior.outside(part).any(-1)
+                out[rows, columns] = torch.where(outside, -torch.inf, density)
         return out.reshape(values.shape[:-1]).numpy()
 
     def map(
@@ -183,13 +187,10 @@ class Posterior:
         out = np.empty((len(evidence), len(self.prior.names)))
         rng = torch.Generator().manual_seed(seed)
         for rows, conditions in self._conditions(evidence, STARTS):
-
-            def density(u: Tensor, conditions: list[Condition] = conditions) -> Tensor:
-                return self._density(self.prior.theta(u), conditions)
-
             noise = torch.randn(rows.stop - rows.start, STARTS, out.shape[1], generator=rng)
             start = self._carry(noise, conditions).double().cpu()
-            out[rows] = self.prior.theta(find_peak(density, start, rng)).numpy()
+            peak = find_peak(partial(self._density, conditions=conditions), start)
+            out[rows] = self.prior.theta(peak).numpy()
         return out
 
     def intervals(
@@ -282,18 +283,16 @@ class Posterior:
         return u
 
     def _density(
-        self, theta: Float[Tensor, "B S D"], conditions: list[Condition]
+        self, u: Float[Tensor, "B S D"], conditions: list[Condition]
     ) -> Float[Tensor, "B S"]:
-        """Log of the members' mean density at θ."""
-        u = self.prior.normal(theta)
+        """Log of the members' mean density, per unit of θ; differentiable."""
         on_device = u.float().to(self.device)
         each = [
             member.log_prob(on_device, condition)
             for member, condition in zip(self.members, conditions, strict=True)
         ]
         mean = torch.logsumexp(torch.stack(each).double().cpu(), 0) - np.log(len(each))
-        outside = self.prior.outside(theta).any(-1)
-        return torch.where(outside, -torch.inf, mean - self.prior.log_slope(u))
+        return mean - self.prior.log_slope(u)
 
 
 def _slices(n: int, size: int) -> Iterator[slice]:
