@@ -39,6 +39,7 @@ CLASSES: dict[str, Callable[..., float]] = {
     "accuracy": accuracy,
     "balanced accuracy": balanced_accuracy,
 }
+PLURAL = {"image": "images", "spectrum": "spectra"}
 RIVALS = {"image": "ResNet", "spectrum": "Conv+Att"}
 OURS = {"image": "appulse, image and expected", "spectrum": "spectrum SSL, spectrum"}
 FEW = {"image": "appulse, expected", "spectrum": "spectrum SSL, spectrum"}  # where labels are few
@@ -216,7 +217,7 @@ def figure(table: Table, path: Path) -> None:
                     points.append((count, *table.estimate(score)))
             x, y, low, high = np.array(points).T
             axis.errorbar(x, y, (y - low, high - y), marker="o", capsize=3, label=name)
-        axis.set(xscale="log", xlabel="labelled galaxies", title=f"from {modality}s")
+        axis.set(xscale="log", xlabel="labelled galaxies", title=f"from {PLURAL[modality]}")
         axis.legend()
     panels[0].set_ylabel("mean R² of five properties")
     panels[0].figure.savefig(path, dpi=130)

@@ -11,7 +11,7 @@ from appulse import observations, pipeline
 from appulse.align.load import load
 from appulse.align.pairs import LearningConfig
 from appulse.align.towers import ImageTower
-from appulse.evaluate.comparison import PARTS
+from appulse.evaluate.sample import PARTS
 from appulse.image.dino import Dino
 from appulse.search.embeddings import Embeddings
 from appulse.search.index import Index

@@ -61,17 +61,17 @@ class Study:
     def coordinates(self, modality: str) -> dict[str, np.ndarray]:
         """What the model measures of spectra or expects given images, by part; (B, 0) if nothing.
 
-        In units of their scatter over head-train.
+        As they are: their distances mean something.
         """
         place = ("image", "spectrum").index(modality)
-        found = {part: self.embedded[part][place].coordinates for part in PARTS}
-        scatter = found["head-train"].std(axis=0)
-        return {part: x / np.where(scatter > 0, scatter, 1) for part, x in found.items()}
+        return {part: self.embedded[part][place].coordinates for part in PARTS}
 
     def features(self, modality: str) -> dict[str, np.ndarray]:
-        """Embeddings with coordinates beside, by part: all that a model says of a modality."""
+        """Embeddings, and coordinates in units of their scatter, by part: all that a model says."""
         vectors, coordinates = self.vectors(modality), self.coordinates(modality)
-        return {part: np.hstack([LENGTH * vectors[part], coordinates[part]]) for part in PARTS}
+        scatter = coordinates["head-train"].std(axis=0)
+        unit = np.where(scatter > 0, scatter, 1)
+        return {p: np.hstack([LENGTH * vectors[p], coordinates[p] / unit]) for p in PARTS}
 
     @property
     def training_sizes(self) -> list[tuple[int | None, Sequence[int]]]:
