@@ -12,17 +12,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..device import Precision, autocast, fast_products, resolve_device
 from ..progress import bar
-from .distribution import (
-    Objective,
-    Sharding,
-    anywhere,
-    parallel,
-    postponed,
-    rank,
-    ranks,
-    total,
-    whole,
-)
+from . import distribution
+from .distribution import Objective, anywhere, parallel, postponed, rank, ranks, total, whole
 from .early_stopping import EarlyStopping
 from .groups import Group, matrices_decay, merged
 from .interrupts import noted_interrupts
@@ -51,7 +42,7 @@ class TrainingConfig:
     clip: float = 1.0  # largest norm of the gradient
     ema: float | None = None  # decay per step; the averaged weights are the result
     precision: Precision = "auto"
-    sharding: Sharding = "replicate"
+    sharding: distribution.Sharding = "replicate"
     fused: bool = False  # AdamW in one kernel of torch's
     seed: int = 0
     log_every: int = 10  # steps
