@@ -57,7 +57,7 @@ def conv_att(labels: int, seed: int = 0) -> SupervisedConfig:
 
 
 def _training(labels: int, seed: int, weight_decay: float) -> TrainingConfig:
-    """Long enough by benchmarks/features.py: twice the steps bring nothing."""
+    """Validation stops it; whether twice the steps would bring more is not measured."""
     few = labels <= FEW
     return TrainingConfig(
         steps=1000 if few else 2300,
