@@ -17,12 +17,11 @@ if __name__ == "__main__":
     model = appulse.load(folder / "align")
     posterior = appulse.Posterior.load(folder / "posterior")
     galaxies = appulse.simulate(n=3, seed=1)
-    image = model.embed_images(galaxies.images)
-    spectrum = model.embed_spectra(galaxies.spectra)
-    z = model.redshift(galaxies.spectra)[:, None]  # the shift dictionary's: it may be wrong
+    image = model.describe(galaxies.images).evidence
+    spectrum = model.describe(galaxies.spectra).evidence
     samples = {
         "image": posterior.sample(image=image, n=1000),
-        "both": posterior.sample(image=image, spectrum=spectrum, redshift=z, n=1000),
+        "both": posterior.sample(image=image, spectrum=spectrum, n=1000),
     }
     for k, name in enumerate(posterior.prior.names):
         for row, truth in enumerate(galaxies.columns[posterior.about["targets"][name]]):

@@ -36,6 +36,10 @@ def test_each_row_is_the_galaxy_that_it_names(model, galaxies, shuffled, part):
     for made, seen in ((image, galaxies.images), (spectrum, galaxies.spectra)):
         expected = model.coordinates(seen, device="cpu")[rows]
         np.testing.assert_allclose(made.coordinates, expected, rtol=1e-4, atol=1e-4)
+        expected = model.describe(seen, device="cpu").evidence[rows]
+        np.testing.assert_allclose(made.evidence, expected, rtol=1e-4, atol=1e-4)
+    assert made.evidence.shape[1] == image.evidence.shape[1] + 1
+    np.testing.assert_allclose(made.evidence[:, -1], z, atol=1e-6)
     kept = [*KEPT, *label_columns(shuffled.names).values()]
     assert len(kept) == len(KEPT) + len(LABELS)
     for embeddings in (image, spectrum):

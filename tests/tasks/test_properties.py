@@ -143,7 +143,7 @@ def test_it_survives_saving_and_opens_as_any_posterior(fitted, tmp_path):
     assert again.infer(joined, 30).equals(fitted.infer(joined, 30))
     plain = appulse.Posterior.load(tmp_path / "posterior", "cpu")
     assert plain.about["targets"] == COLUMNS
-    samples = plain.sample(image=evidence[0].vectors, spectrum=evidence[1].vectors, n=30)
+    samples = plain.sample(image=evidence[0].evidence, spectrum=evidence[1].evidence, n=30)
     assert samples.shape == (5, 30, 2)
     assert (samples > 0).all()
 

@@ -62,6 +62,12 @@ class Description(NamedTuple):
 
     vectors: Float[np.ndarray, "B D"]  # unit vectors in the shared space
     coordinates: Float[np.ndarray, "B K"]  # see `Model.coordinates`; K is 0 if it measures none
+    redshift: Float[np.ndarray, "B Z"]  # of spectra, by the dictionary; Z is 0 if there is none
+
+    @property
+    def evidence(self) -> Float[np.ndarray, "B E"]:
+        """All of it side by side: what a posterior of galaxies takes."""
+        return np.hstack(self)
 
 
 class Model(nn.Module):
@@ -184,7 +190,7 @@ class Model(nn.Module):
     def describe(
         self, galaxies: Images | Spectra, *, device: str = "auto", precision: Precision = "float32"
     ) -> Description:
-        """Embeddings and coordinates in one go."""
+        """Embeddings, coordinates and redshifts in one go."""
         place = resolve_device(device)
         tower: Any = self.image if isinstance(galaxies, Images) else self.spectrum
         self.to(place).eval()
@@ -193,17 +199,20 @@ class Model(nn.Module):
             for start in range(0, len(galaxies), size):
                 inputs = _to(tower.prepare(galaxies[start : start + size]), place)
                 vectors = F.normalize(tower(inputs).float(), dim=1)
-                parts.append((vectors, self._coordinates(tower, vectors, inputs.features)))
+                parts.append((vectors, *self._measured(tower, vectors, inputs.features)))
         return Description(*(torch.cat(x).cpu().numpy() for x in zip(*parts, strict=True)))
 
-    def _coordinates(
+    def _measured(
         self, tower: ImageTower | SpectrumTower, vectors: Tensor, features: Tensor
-    ) -> Float[Tensor, "B K"]:
-        if self.expectation is None:
-            return vectors[:, :0]
-        if isinstance(tower, SpectrumTower):
-            return tower.coordinates(features)
-        return self.expectation(vectors)
+    ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B Z"]]:
+        """Coordinates and redshifts."""
+        nothing = vectors[:, :0]
+        if not isinstance(tower, SpectrumTower):
+            return nothing if self.expectation is None else self.expectation(vectors), nothing
+        return (
+            nothing if self.expectation is None else tower.coordinates(features),
+            nothing if tower.dictionary is None else tower.redshift(features)[:, None],
+        )
 
     def hash(self) -> str:
         """Names weights, configuration and preprocessing: what embeddings must agree in."""

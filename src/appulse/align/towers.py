@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -172,6 +173,13 @@ class SpectrumTower(Tower):
             raise ValueError("this spectrum tower has no components at rest to measure by")
         encoded = features[:, -self.rest.config.components - 1 :]
         return self.rest.coordinates(features[:, spectrum_preprocess.BANDS], encoded)
+
+    def redshift(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B"]:
+        """By the dictionary, of what the head reads beside tokens; ValueError without one."""
+        if self.dictionary is None:
+            raise ValueError("this spectrum tower has no dictionary to measure redshifts with")
+        shift = features[:, spectrum_preprocess.BANDS].double()
+        return torch.expm1(shift + self.dictionary.zero_point)
 
     def pretrained(self) -> dict[str, Tensor]:
         """The tensors that `load_pretrained` fills."""

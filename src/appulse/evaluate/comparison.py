@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics.pairwise import euclidean_distances
 
+from ..search.embeddings import REDSHIFT
 from ..spectrum.redshift import CALIBRATION
 from ..survey.survey import label_columns
 from ..tasks.probes import KNNProbe, MLPProbe
@@ -55,7 +56,7 @@ def from_embeddings(study: Study) -> list[Method]:
             probes += probed(study, "appulse coordinates", modality, coordinates, model)
     alone = [Method("appulse retrieval", lambda seed: _retrieval(study), model)]
     test = study.embedded["test"][1]
-    if "spectrum_redshift" in test.columns and "redshift" in study.labels["test"]:
+    if REDSHIFT in test.columns and "redshift" in study.labels["test"]:
         run = partial(_coordinate, study)
         alone.append(Method("appulse redshift coordinate", run, model))
     return [*probes, *alone]
@@ -106,7 +107,7 @@ def _retrieval(study: Study) -> list[Predictions]:
 
 
 def _coordinate(study: Study, seed: int) -> list[Predictions]:
-    z = study.embedded["test"][1].columns["spectrum_redshift"]
+    z = study.embedded["test"][1].columns[REDSHIFT]
     name = "appulse, redshift coordinate"
     return [Predictions(name, "spectrum", {"redshift": z}, CALIBRATION, seed=seed)]
 

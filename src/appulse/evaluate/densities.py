@@ -48,9 +48,9 @@ def densities(study: Study, posteriors: Sequence[Path], galaxies: int) -> list[M
     ]
     names = [n for n in PROPERTIES if n in study.labels["head-train"]]
     inputs: dict[tuple[str, Modality], Callable[[], Mapping[str, np.ndarray]]] = {
-        ("spline flow on embeddings", "image"): lambda: study.vectors("image"),
-        ("spline flow on embeddings", "spectrum"): lambda: _spectrum(study),
-        ("spline flow on embeddings", "both"): lambda: _both(study),
+        ("spline flow on embeddings", "image"): lambda: _evidence(study, 0),
+        ("spline flow on embeddings", "spectrum"): lambda: _evidence(study, 1),
+        ("spline flow on embeddings", "both"): lambda: _evidence(study, 0, 1),
         ("spline flow on apertures", "image"): lambda: magnitudes(study.measured, slice(None)),
     }
     for (name, modality), features in inputs.items():
@@ -138,15 +138,7 @@ def _placed(
     return placed
 
 
-def _spectrum(study: Study) -> dict[str, np.ndarray]:
-    """Embeddings of spectra with the redshift that the dictionary says."""
-    vectors = study.vectors("spectrum")
-    columns = {part: pair[1].columns for part, pair in study.embedded.items()}
-    if "spectrum_redshift" not in columns["test"]:
-        return vectors
-    return {p: np.column_stack([v, columns[p]["spectrum_redshift"]]) for p, v in vectors.items()}
-
-
-def _both(study: Study) -> dict[str, np.ndarray]:
-    image, spectrum = study.vectors("image"), _spectrum(study)
-    return {part: np.hstack([image[part], spectrum[part]]) for part in image}
+def _evidence(study: Study, *sides: int) -> dict[str, np.ndarray]:
+    """What the model says of images (0), spectra (1) or both."""
+    pairs = study.embedded.items()
+    return {part: np.hstack([pair[side].evidence for side in sides]) for part, pair in pairs}

@@ -23,8 +23,8 @@ from .report import LABELS, Plot
 
 SUBSETS = {  # names in the pictures: blocks of evidence
     "image": ("image",),
-    "spectrum": ("spectrum", "redshift"),
-    "both": ("image", "spectrum", "redshift"),
+    "spectrum": ("spectrum",),
+    "both": ("image", "spectrum"),
 }
 SAMPLES = 100  # of each galaxy, for calibration
 SHOWN = 2000  # samples in a corner

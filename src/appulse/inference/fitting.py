@@ -20,7 +20,9 @@ from .prior import Prior
 VALIDATION_DRAWS = 16  # times per validation row
 LOSS = "validation_loss"  # its name beside the weights
 FEWEST = 20  # rows to learn from
-FULL_SHARE = 0.5  # of the rows see all their evidence where there are several blocks
+# Where there are several blocks: share of the rows that see all their evidence, and of those that
+# see one block; the others see a random part.
+WHOLE, ALONE = 0.3, 0.6
 
 
 @dataclass(frozen=True)
@@ -170,20 +172,19 @@ def _batches(rows: Rows, size: int, seed: int, step: int) -> Iterator[Rows]:
 
 
 def _some(evidence: Evidence) -> Evidence:
-    """Half of the rows keep all evidence, the others a random, non-empty part of what they have."""
-    present = evidence.present
-    if present.shape[1] == 1:
+    """Rows with all evidence, with one block of it, or with a random part, never with nothing."""
+    if evidence.present.shape[1] == 1:
         return evidence
-    return evidence.keep(_subset(present))
+    return evidence.keep(_subset(evidence.present))
 
 
 def _subset(present: Bool[Tensor, "B K"]) -> Bool[Tensor, "B K"]:
     draw = torch.rand(present.shape, device=present.device)
-    kept = present & (draw < 0.5)
-    one = torch.where(present, draw, 2.0).argmin(1, keepdim=True)  # never nothing
-    kept = kept.scatter(1, one, True) & present
-    whole = torch.rand(len(present), 1, device=present.device) < FULL_SHARE
-    return torch.where(whole, present, kept)
+    first = torch.where(present, draw, 2.0).argmin(1, keepdim=True)
+    one = torch.zeros_like(present).scatter(1, first, True) & present
+    part = one | (present & (draw < 0.5))
+    share = torch.rand(len(present), 1, device=present.device)
+    return torch.where(share < WHOLE, present, torch.where(share < WHOLE + ALONE, one, part))
 
 
 class BestWeights:

@@ -17,6 +17,7 @@ Modality = Literal["image", "spectrum"]
 RESERVED = ("id", "modality", "embedding")  # column names of the table form
 SUFFIXES = (".parquet", ".fits", ".npy")  # what `write` writes
 COORDINATE = "coordinate_"  # and a number: columns of a model's coordinates
+REDSHIFT = "spectrum_redshift"  # column of what a shift dictionary measured
 STREAMED = ".lance"  # an index, which takes rows as they come
 
 
@@ -76,6 +77,12 @@ class Embeddings:
         names = [name for name in self.columns if name.startswith(COORDINATE)]
         rows = [self.columns[f"{COORDINATE}{k}"] for k in range(len(names))]
         return np.stack(rows, axis=1) if rows else np.empty((len(self), 0), np.float32)
+
+    @property
+    def evidence(self) -> Float[np.ndarray, "B E"]:
+        """All that the model says: vectors, coordinates, the redshift by its dictionary."""
+        redshift = [c[:, None] for name, c in self.columns.items() if name == REDSHIFT]
+        return np.hstack([self.vectors, self.coordinates, *redshift])
 
     def to_table(self) -> pa.Table:
         """One row per object: id, modality, embedding, columns; the hash is in the metadata."""

@@ -13,7 +13,7 @@ from ..align.model import Model
 from ..device import Precision
 from ..files import Paths
 from ..progress import track
-from ..search.embeddings import Embeddings, named
+from ..search.embeddings import REDSHIFT, Embeddings, named
 from ..survey.images import Images
 from ..survey.readers import iter_images, iter_spectra, modality_of
 from ..survey.rejects import Rejects
@@ -70,10 +70,10 @@ def stream_spectra(
     model: Model, batches: Iterable[Spectra], *, device: str, precision: Precision
 ) -> Iterator[Embeddings]:
     """As `embed_spectra`, but as many galaxies at a time as the model takes at once."""
-    name, measured = model.hash(), model.spectrum.dictionary is not None
+    name = model.hash()
     for b in _regrouped(batches, model.spectrum.batch_size):
         made = model.describe(b, device=device, precision=precision)
-        z = {"spectrum_redshift": model.redshift(b)} if measured else {}
+        z = {REDSHIFT: made.redshift[:, 0]} if made.redshift.size else {}
         columns = {"ra": b.ra, "dec": b.dec, **z, **named(made.coordinates)}
         yield Embeddings(b.ids, made.vectors, "spectrum", name, columns)
 

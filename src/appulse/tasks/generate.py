@@ -64,7 +64,7 @@ class Generator:
         scales = zip(names, theta.mean(0), theta.std(0), strict=True)
         marginals: dict[str, Marginal] = {n: Normal(float(m), float(s)) for n, m, s in scales}
         marginals["redshift"] = Positive(redshift.mean(), redshift.std(), NEAREST)
-        prior, context = IndependentPrior(marginals), _context(images.vectors)
+        prior, context = IndependentPrior(marginals), _context(images.evidence)
         posterior = Posterior.fit(theta, context, prior, config, run=run, device=device)
         posterior.about = {"model_hash": images.model_hash}
         return cls(space, posterior)
@@ -83,7 +83,7 @@ class Generator:
                 f"these embeddings are of model {images.model_hash}; the generator was learned "
                 f"from those of {ours}: embed again with that model, or fit a generator to this one"
             )
-        context = {NOTHING: np.zeros((1, 1))} if images is None else _context(images.vectors)
+        context = {NOTHING: np.zeros((1, 1))} if images is None else _context(images.evidence)
         return self.posterior.sample(context, n, seed=seed)
 
     def spectra(self, latents: Latents) -> Spectra:

@@ -40,8 +40,8 @@ class Observed:
 
     Attributes:
         ids: Names, shape (B,).
-        blocks: Evidence as `Posterior` takes it: image, spectrum, redshift (what the spectrum's
-            shift dictionary says) and photometry, of which some may lack.
+        blocks: Evidence as `Posterior` takes it: image, spectrum and photometry, of which some may
+            lack. Of image and spectrum, what their model says: see `observed`.
         model_hash: Of the embeddings, None without any.
     """
 
@@ -76,7 +76,8 @@ def observed(
 ) -> Observed:
     """Joins tables on their ids: every galaxy that is in any of them, in the order of the first.
 
-    Rows with a NaN lack that evidence.
+    An embedding comes with the model's coordinates, and that of a spectrum with its redshift by the
+    shift dictionary, side by side. Rows with a NaN lack that evidence.
 
     Raises:
         ValueError: If there is no table or no row, an id comes twice in a table, the embeddings
@@ -87,9 +88,7 @@ def observed(
         if embeddings is not None:
             if embeddings.modality != modality:
                 raise ValueError(f"the {modality} embeddings are of {embeddings.modality} instead")
-            tables[modality] = embeddings.ids, embeddings.vectors
-    if spectrum is not None and "spectrum_redshift" in spectrum.columns:
-        tables["redshift"] = spectrum.ids, spectrum.columns["spectrum_redshift"][:, None]
+            tables[modality] = embeddings.ids, embeddings.evidence
     if photometry is not None:
         tables["photometry"] = photometry.ids, photometry.features()
     ids = list(dict.fromkeys(id for names, _ in tables.values() for id in names.tolist()))
