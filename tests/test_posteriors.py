@@ -49,7 +49,7 @@ def test_a_finished_fit_is_not_done_again(run, folder):
         run.survey, run.embeddings, folder, run.recipe.posterior, device="cpu"
     )
     assert written() == before
-    x = np.zeros((1, 16), np.float32)
+    x = Embeddings.read(run.embeddings / "test-image.parquet")[:1].evidence
     theirs = GalaxyPosterior.load(folder, "cpu").posterior.sample(image=x, n=5)
     np.testing.assert_array_equal(again.posterior.sample(image=x, n=5), theirs)
 
