@@ -79,7 +79,7 @@ def test_tables_of_both_kinds_hold_the_same(folder, tables, tmp_path):
     assert counts["galaxies"] == len(parquet) == len(pq.read_table(tables["image"]))
     assert counts["without evidence"] == 0
     assert parquet["id"].to_pylist() == fits["id"].to_pylist()
-    assert set(parquet["evidence"].to_pylist()) == {"image spectrum redshift"}
+    assert set(parquet["evidence"].to_pylist()) == {"image spectrum"}
     for name in PROPERTIES:
         samples = np.stack(fits[f"{name}_samples"].to_numpy(zero_copy_only=False))
         assert samples.shape == (len(fits), 20)
