@@ -33,8 +33,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from appulse.evaluate.moco import moved
 from appulse.evaluate.resnet import ResNet, ResNetConfig
+from appulse.image.distortions import moved
 from appulse.metrics import accuracy, balanced_accuracy, bootstrap, difference, macro_f1
 from appulse.survey.batches import BatchOrder
 from appulse.survey.resample import fit

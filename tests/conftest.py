@@ -74,7 +74,7 @@ def recipe() -> Any:
     from appulse.image.vit import VisionTransformerConfig
     from appulse.inference.estimator import EstimatorConfig
     from appulse.inference.fitting import FitConfig, PosteriorConfig
-    from appulse.recipes import tiny
+    from appulse.recipes import small, tiny
     from appulse.spectrum.redshift import DictionaryConfig
     from appulse.spectrum.rest import RestConfig
     from appulse.spectrum.transformer import SpectrumTransformerConfig
@@ -95,8 +95,8 @@ def recipe() -> Any:
         pretrain_spectrum=replace(
             whole.pretrain_spectrum, steps=20, batch_size=64, warmup=4, validate_every=5
         ),
-        dino=replace(
-            whole.dino,
+        objective=replace(
+            small().objective,
             crops=CropConfig(whole=48, part=24, parts=2),
             head=DinoHeadConfig(prototypes=32, hidden=32, bottleneck=16),
             warmup=4,

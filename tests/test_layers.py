@@ -21,7 +21,7 @@ RANKS = [
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 PLACES = {  # library: where it may be imported
     "lance": ("survey/store", "search/index"),
-    "torch.distributed": ("training/", "align/contrastive"),
+    "torch.distributed": ("training/",),
     "astropy.io": ("survey/",),
     "h5py": ("survey/",),
     "urllib3": ("survey/download",),

@@ -12,6 +12,7 @@ from appulse.align.load import load
 from appulse.align.pairs import LearningConfig
 from appulse.align.towers import ImageTower
 from appulse.evaluate.sample import PARTS
+from appulse.image.contrast import Contrast, ContrastConfig
 from appulse.image.dino import Dino
 from appulse.search.embeddings import Embeddings
 from appulse.search.index import Index
@@ -176,6 +177,24 @@ def test_an_interrupted_pretraining_ends_like_an_uninterrupted_one(run, tmp_path
         pipeline.pretrain_spectrum(*arguments, device="cpu")
     for name in ("weights.safetensors", "dictionary.safetensors", "rest.safetensors"):
         assert (tmp_path / "spectrum" / name).read_bytes() == (run.spectrum / name).read_bytes()
+
+
+def test_contrast_of_views_goes_on_too_and_starts_a_tower(run, tmp_path, monkeypatch):
+    recipe = replace(run.recipe, objective=ContrastConfig(hidden=32, embedding=16))
+    pipeline.pretrain_image(run.survey, tmp_path / "whole", recipe, device="cpu")
+    with monkeypatch.context() as patched:
+        loss = interrupting(Contrast.loss, 5)
+        patched.setattr(Contrast, "loss", lambda model, views: loss(model, views))
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.pretrain_image(run.survey, tmp_path / "again", recipe, device="cpu")
+    pipeline.pretrain_image(run.survey, tmp_path / "again", recipe, device="cpu")
+    whole, again = (load_weights(tmp_path / name) for name in ("whole", "again"))
+    for name, tensor in whole.items():
+        np.testing.assert_array_equal(tensor, again[name], err_msg=name)
+    tower = ImageTower(recipe.image)
+    tower.load_pretrained(tmp_path / "whole")
+    for name, tensor in tower.trunk.state_dict().items():
+        np.testing.assert_array_equal(tensor, whole[f"trunk.{name}"])
 
 
 def test_an_interrupted_image_pretraining_ends_like_an_uninterrupted_one(

@@ -7,6 +7,7 @@ import torch
 from appulse import recipes
 from appulse.align.model import Model, ModelConfig
 from appulse.align.towers import pretraining_trunk
+from appulse.image.contrast import Contrast, ContrastConfig
 from appulse.image.dino import Dino
 
 
@@ -15,7 +16,11 @@ def test_recipes_make_models_that_survive_json(name):
     recipe = getattr(recipes, name)()
     with torch.device("meta"):
         Model(recipe.model)
-        Dino(pretraining_trunk(recipe.image.trunk), recipe.dino, 1)
+        trunk = pretraining_trunk(recipe.image.trunk)
+        if isinstance(recipe.objective, ContrastConfig):
+            Contrast(trunk, recipe.objective)
+        else:
+            Dino(trunk, recipe.objective, 1)
     assert ModelConfig.from_json(json.loads(json.dumps(asdict(recipe.model)))) == recipe.model
 
 
@@ -24,7 +29,7 @@ def test_the_paper_has_the_published_sizes():
     recipe = recipes.paper()
     with torch.device("meta"):
         model = Model(recipe.model)
-        dino = Dino(pretraining_trunk(recipe.image.trunk), recipe.dino, 1)
+        dino = Dino(pretraining_trunk(recipe.image.trunk), recipe.objective, 1)
 
     def numbers(module):
         return sum(parameter.numel() for parameter in module.parameters())

@@ -28,8 +28,7 @@ from .align.towers import pretraining_trunk
 from .device import Precision, resolve_device
 from .evaluate.results import Result
 from .evaluate.sample import PARTS
-from .image.dino import Dino, parameter_groups
-from .image.views import view_batches
+from .image.objective import image_objective
 from .progress import track
 from .queries import index
 from .recipes import Recipe, tiny
@@ -112,35 +111,33 @@ def pretrain_spectrum(
 def pretrain_image(
     survey: Path, out: Path, recipe: Recipe | None = None, *, device: str = "auto"
 ) -> None:
-    """Trains the image transformer by self-distillation."""
+    """Trains the image transformer by self-distillation, or by contrast of views."""
     join_ranks()
     recipe, store = recipe or tiny(), SurveyStore.open(survey)
-    training, dino, trunk = (
-        recipe.pretrain_image,
-        recipe.dino,
-        pretraining_trunk(recipe.image.trunk),
-    )
+    training, trunk = recipe.pretrain_image, pretraining_trunk(recipe.image.trunk)
     run = RunFolder(
         out,
         {
             "stage": "pretrain image",
             "survey": store.identity,
             "image": asdict(trunk),
-            "dino": asdict(dino),
+            "objective": asdict(recipe.objective),
             "training": asdict(training),
         },
     )
     torch.manual_seed(training.seed)
+    place = resolve_device(device)
+    model, batches, groups, after = image_objective(recipe.objective, trunk, training, store, place)
     held_out = store.take(store.rows("validation")[:256], ["images"])["images"]
     train(
-        Dino(trunk, dino, training.steps),
+        model,
         lambda model, views: model.loss(views),
-        view_batches(store, trunk, dino.crops, dino.masks, training, resolve_device(device)),
+        batches,
         training,
         run,
         validate=lambda model: model.validate(held_out),
-        groups=parameter_groups,
-        after_step=lambda model: model.update_teacher(),
+        groups=groups,
+        after_step=after,
         device=device,
         title="pretrain image",
     )

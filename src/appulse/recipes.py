@@ -6,7 +6,7 @@ from .align.head import HeadConfig, PoolConfig
 from .align.model import ModelConfig
 from .align.pairs import LearningConfig
 from .align.towers import ImageTowerConfig, SpectrumTowerConfig
-from .image.augment import CropConfig
+from .image.contrast import ContrastConfig
 from .image.dino import DinoConfig
 from .image.dino_head import DinoHeadConfig
 from .image.vit import VisionTransformerConfig
@@ -29,7 +29,7 @@ class Recipe:
     inverse_temperature: float  # where it starts
     masking: MaskingConfig
     pretrain_spectrum: TrainingConfig
-    dino: DinoConfig
+    objective: DinoConfig | ContrastConfig  # of the image transformer
     pretrain_image: TrainingConfig
     align: TrainingConfig
     learning: LearningConfig = field(default_factory=LearningConfig)  # in `align`
@@ -58,14 +58,14 @@ def tiny() -> Recipe:
         inverse_temperature=40.0,
         masking=MaskingConfig(chunks=6, width=3),
         pretrain_spectrum=TrainingConfig(steps=150, batch_size=128, validate_every=25),
-        dino=DinoConfig(
-            crops=CropConfig(whole=72, part=36, parts=4),
-            head=DinoHeadConfig(prototypes=1024, hidden=256, bottleneck=64),
-            warmup=100,
-            stochastic_depth=0.0,
-        ),
+        objective=ContrastConfig(),
         pretrain_image=TrainingConfig(
-            steps=300, batch_size=64, weight_decay=0.04, clip=3.0, validate_every=50
+            steps=300,
+            batch_size=128,
+            learning_rate=2e-3,
+            weight_decay=0.05,
+            clip=3.0,
+            validate_every=50,
         ),
         align=TrainingConfig(steps=300, batch_size=512, validate_every=25),
     )
@@ -89,7 +89,7 @@ def small() -> Recipe:
         pretrain_spectrum=TrainingConfig(
             steps=20_000, batch_size=128, learning_rate=3e-4, warmup=1000, validate_every=1000
         ),
-        dino=DinoConfig(
+        objective=DinoConfig(
             head=DinoHeadConfig(prototypes=16_384),
             warmup=7500,
             stochastic_depth=0.1,
@@ -138,7 +138,7 @@ def paper() -> Recipe:
             warmup=2000,
             precision="float32",
         ),
-        dino=DinoConfig(),
+        objective=DinoConfig(),
         pretrain_image=TrainingConfig(
             steps=250_000,
             batch_size=72 * 20,

@@ -11,13 +11,13 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from appulse.align.contrastive import contrastive_loss
 from appulse.align.head import PoolConfig
 from appulse.align.model import Model, ModelConfig
 from appulse.align.towers import ImageTowerConfig, SpectrumTowerConfig
 from appulse.image.vit import VisionTransformerConfig
 from appulse.spectrum.transformer import SpectrumTransformerConfig
 from appulse.survey.spectra import Spectra
+from appulse.training.contrastive import contrastive_loss
 
 PATCH, PATCHES = 80, 30  # of a spectrum, in pixels
 SIDE, ACROSS = 12, 4  # of an image

@@ -6,8 +6,10 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from appulse.evaluate import moco
-from appulse.evaluate.moco import Moco, MocoConfig, blurred, train_moco, view
+from appulse.evaluate.moco import Moco, MocoConfig, train_moco, view
 from appulse.evaluate.resnet import ResNetConfig
+from appulse.image import distortions
+from appulse.image.distortions import blurred
 from appulse.training.loop import TrainingConfig
 
 CONFIG = MocoConfig(
@@ -43,7 +45,7 @@ def test_blurring_is_scipys():
 
 def test_a_view_turns_and_shifts_but_keeps_the_light(monkeypatch):
     """With nothing but turns and shifts up to 3 pixels along either axis."""
-    monkeypatch.setattr(moco, "_added", lambda distribution, n: torch.zeros(n, 3))
+    monkeypatch.setattr(distortions, "_added", lambda distribution, n: torch.zeros(n, 3))
     flux = torch.from_numpy(galaxies(50))
     config = replace(CONFIG, size=32, jitter=3, zoom=0.0, reddening=0.0)
     seen = view(flux, config)
@@ -62,7 +64,7 @@ def centre(flux):
 
 
 def test_a_view_is_redder_and_larger_as_told(monkeypatch):
-    monkeypatch.setattr(moco, "_added", lambda distribution, n: torch.zeros(n, 3))
+    monkeypatch.setattr(distortions, "_added", lambda distribution, n: torch.zeros(n, 3))
     flux = torch.from_numpy(galaxies(50))
     seen = view(flux, replace(CONFIG, size=32, jitter=0, zoom=0.0, reddening=0.3))
     change = (seen.sum((2, 3)) / flux.sum((2, 3))).log10() / -0.4

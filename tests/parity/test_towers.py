@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from appulse.align.contrastive import contrastive_loss
 from appulse.align.head import AttentionPool, PoolConfig
 from appulse.align.published import Heads, _renamed, astroclip, build, specformer, teacher
 from appulse.image.preprocess import prepare_picture
 from appulse.survey.images import Images
 from appulse.survey.spectra import Spectra
+from appulse.training.contrastive import contrastive_loss
 
 from .conftest import assert_parity
 

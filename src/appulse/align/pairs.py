@@ -23,8 +23,8 @@ from ..survey.batches import BatchOrder
 from ..survey.store import SurveyStore
 from ..survey.survey import Survey
 from ..training.cache import TensorCache
+from ..training.contrastive import contrastive_loss, joint_contrastive_loss
 from ..training.loop import TrainingConfig
-from .contrastive import contrastive_loss, joint_contrastive_loss
 from .model import Model
 from .towers import Tower
 

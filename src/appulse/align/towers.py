@@ -99,7 +99,7 @@ class ImageTower(Tower):
         self.head = _head(config.head, image_preprocess.FEATURES, config.trunk.width, whole)
 
     def load_pretrained(self, run: Path) -> None:
-        """Takes the teacher's trunk of an image run; a tower without class token leaves its.
+        """Takes the trunk of an image run, or of its teacher: all parts that ours has.
 
         Raises:
             ValueError: If the folder holds no finished image run of these sizes.
@@ -109,8 +109,8 @@ class ImageTower(Tower):
         if there["image"] != sizes:
             raise ValueError(f"{run} holds an image tower of other sizes; expected {sizes}")
         ours = self.trunk.state_dict()
-        weights = {n.removeprefix("teacher.trunk."): t for n, t in load_weights(run).items()}
-        self.trunk.load_state_dict({name: weights[name] for name in ours})
+        weights = {n.removeprefix("teacher."): t for n, t in load_weights(run).items()}
+        self.trunk.load_state_dict({name: weights[f"trunk.{name}"] for name in ours})
 
     def prepare(self, images: Images) -> image_preprocess.ImageInputs:
         """What `forward` takes."""

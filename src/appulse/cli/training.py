@@ -25,9 +25,11 @@ def pretrain_spectrum(*, survey: Path, out: Path, recipe: Recipe, device: Device
     print(out)
 
 
-@with_settings(unused="image__head", training="pretrain_image", dino="dino", image="image")
+@with_settings(
+    unused="image__head", training="pretrain_image", objective="objective", image="image"
+)
 def pretrain_image(*, survey: Path, out: Path, recipe: Recipe, device: Device = "auto") -> None:
-    """Train the image transformer by self-distillation (DINOv2).
+    """Train the image transformer: by contrast of views, or by self-distillation (DINOv2).
 
     Parameters
     ----------

@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..align.contrastive import contrastive_loss
 from ..align.towers import SpectrumTower
 from ..device import resolve_device
 from ..image import preprocess as image_preprocess
@@ -28,6 +27,7 @@ from ..survey.batches import BatchOrder
 from ..survey.photometry import aperture_fluxes
 from ..survey.survey import Survey
 from ..tasks.targets import Scale
+from ..training.contrastive import contrastive_loss
 from ..training.loop import TrainingConfig, train
 from ..training.run import RunFolder, digest
 from ..transformer import MLP

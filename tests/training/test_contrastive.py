@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from appulse.align.contrastive import contrastive_loss, joint_contrastive_loss
+from appulse.training.contrastive import contrastive_loss, joint_contrastive_loss
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ..training.distribution import rank, ranks
+from .distribution import rank, ranks
 
 SHORTEST = 1e-3  # as AstroCLIP has it: keeps gradients of near-zero vectors bounded
 

@@ -1,0 +1,41 @@
+"""What an image transformer learns by before alignment: self-distillation, or contrast of views."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from ..survey.store import SurveyStore
+from ..training.groups import Group, matrices_decay
+from ..training.loop import TrainingConfig
+from .contrast import Contrast, ContrastConfig, flux_batches
+from .dino import Dino, DinoConfig, parameter_groups
+from .views import view_batches
+from .vit import VisionTransformerConfig
+
+
+class Objective(NamedTuple):
+    """What `training.loop.train` takes."""
+
+    model: Any  # with `loss` of a batch and `validate` of images
+    batches: Callable[[int], Iterator[Any]]
+    groups: Callable[[Any], list[Group]] = matrices_decay
+    after_step: Callable[[Any], None] | None = None
+
+
+def image_objective(
+    config: DinoConfig | ContrastConfig,
+    trunk: VisionTransformerConfig,
+    training: TrainingConfig,
+    store: SurveyStore,
+    device: torch.device,
+) -> Objective:
+    """An untrained model of the kind that is configured, and a survey's images as it takes them."""
+    model: nn.Module
+    if isinstance(config, ContrastConfig):
+        model = Contrast(trunk, config)
+        return Objective(model, flux_batches(store, training, device))
+    model = Dino(trunk, config, training.steps)
+    batches = view_batches(store, trunk, config.crops, config.masks, training, device)
+    return Objective(model, batches, parameter_groups, Dino.update_teacher)
