@@ -211,7 +211,7 @@ class Model(nn.Module):
             return nothing if self.expectation is None else self.expectation(vectors), nothing
         return (
             nothing if self.expectation is None else tower.coordinates(features),
-            nothing if tower.dictionary is None else tower.redshift(features)[:, None],
+            tower.redshift(features)[:, None] if tower.measures_redshift else nothing,
         )
 
     def hash(self) -> str:

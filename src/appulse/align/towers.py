@@ -174,6 +174,11 @@ class SpectrumTower(Tower):
         encoded = features[:, -self.rest.config.components - 1 :]
         return self.rest.coordinates(features[:, spectrum_preprocess.BANDS], encoded)
 
+    @property
+    def measures_redshift(self) -> bool:
+        """Whether the dictionary's shift is among what the head reads."""
+        return self.dictionary is not None and isinstance(self.config.head, HeadConfig)
+
     def redshift(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B"]:
         """By the dictionary, of what the head reads beside tokens; ValueError without one."""
         if self.dictionary is None:
