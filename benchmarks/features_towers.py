@@ -31,7 +31,6 @@ CPU = torch.device("cpu")
 AT_ONCE = 512
 TOTAL = 6  # index of the 6″ aperture
 FLUX = 30.0  # nanomaggies, and 1e-17 erg/s/cm²/Å × 10, that every galaxy gets without brightness
-SHIFT = BANDS  # column of a spectrum's features
 FEATURE_TRAINING = TrainingConfig(
     steps=1000, batch_size=1024, weight_decay=0.3, validate_every=50, patience=8
 )
@@ -183,7 +182,7 @@ class Towers:
 
     @torch.inference_mode()
     def image_alone(self, pretrained: bool) -> Vectors:
-        """Class tokens of the image transformer, self-distilled or with random weights."""
+        """Class tokens of the image transformer, pretrained or with random weights."""
         torch.manual_seed(self.recipe.align.seed)
         tower = ImageTower(ImageTowerConfig(pretraining_trunk(self.recipe.image.trunk), None))
         if pretrained:
@@ -214,9 +213,8 @@ class Towers:
 
     def redshifts(self) -> np.ndarray:
         """Of the test's spectra, by the dictionary."""
-        dictionary: Any = self.model().spectrum.dictionary
-        shift = self.features("test").spectrum[:, SHIFT]
-        return np.expm1(shift + dictionary.zero_point.item())
+        features = torch.from_numpy(self.features("test").spectrum)
+        return self.model().spectrum.redshift(features)[:, 0].numpy()
 
     def feature_towers(self, change: Callable[[Pairs], Pairs]) -> Vectors:
         """Vectors of two MLPs on what our heads read beside tokens."""

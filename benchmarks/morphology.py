@@ -49,8 +49,8 @@ from record import write_result
 FOLDS, SEED = 5, 1
 SIZE = 72  # pixels of a view
 FRAME = 150  # pixels to which the 299 of Galaxy Zoo's are binned
-PART = 0.5  # of that frame in a view: 3 radii that hold 90 % of the light
-RADII = 7.5  # effective radii in a view of a simulated galaxy, about as much
+PART = 0.5  # of that frame in a view: 4 radii that hold 90 % of the light, see realism_sizes.py
+RADII = 7.5  # effective radii in a view of a simulated galaxy, a little less
 ZOOMS = (0.42, 0.5, 0.6)  # parts of the frame in the views that are averaged
 NETWORK = ResNetConfig(width=32)
 SIMULATIONS = {"batch_size": 64, "learning_rate": 3e-3, "weight_decay": 0.05}

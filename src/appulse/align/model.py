@@ -211,7 +211,7 @@ class Model(nn.Module):
             return nothing if self.expectation is None else self.expectation(vectors), nothing
         return (
             nothing if self.expectation is None else tower.coordinates(features),
-            tower.redshift(features)[:, None] if tower.measures_redshift else nothing,
+            tower.redshift(features),
         )
 
     def hash(self) -> str:

@@ -174,16 +174,11 @@ class SpectrumTower(Tower):
         encoded = features[:, -self.rest.config.components - 1 :]
         return self.rest.coordinates(features[:, spectrum_preprocess.BANDS], encoded)
 
-    @property
-    def measures_redshift(self) -> bool:
-        """Whether the dictionary's shift is among what the head reads."""
-        return self.dictionary is not None and isinstance(self.config.head, HeadConfig)
-
-    def redshift(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B"]:
-        """By the dictionary, of what the head reads beside tokens; ValueError without one."""
-        if self.dictionary is None:
-            raise ValueError("this spectrum tower has no dictionary to measure redshifts with")
-        shift = features[:, spectrum_preprocess.BANDS].double()
+    def redshift(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B Z"]:
+        """By the dictionary, of what the head reads beside tokens; Z is 0 if that lacks a shift."""
+        if self.dictionary is None or not isinstance(self.config.head, HeadConfig):
+            return features[:, :0]
+        shift = features[:, spectrum_preprocess.BANDS, None].double()
         return torch.expm1(shift + self.dictionary.zero_point)
 
     def pretrained(self) -> dict[str, Tensor]:
@@ -206,7 +201,7 @@ class SpectrumTower(Tower):
 
 
 def pretraining_trunk(trunk: VisionTransformerConfig) -> VisionTransformerConfig:
-    """The trunk as self-distillation trains it: with class token, and some kind of positions."""
+    """The trunk as pretraining needs it: with class token, and some kind of positions."""
     positions = "learned" if trunk.positions == "none" else trunk.positions
     return replace(trunk, class_token=True, positions=positions)
 

@@ -50,7 +50,7 @@ pretrain.command(
 pretrain.command(
     "appulse.cli.training:pretrain_image",
     name="image",
-    help="Train the image transformer by self-distillation (DINOv2).\n\n"
+    help="Train the image transformer by contrast of views, or by self-distillation (DINOv2).\n\n"
     f"{SEVERAL} pretrain image ...",
 )
 app.command(

@@ -1,7 +1,7 @@
 """Contrastive learning of images: a view finds the other one of its galaxy (Chen et al. 2020).
 
-Self-distillation (dino.py) needs many thousand steps before it says more than random weights;
-this says much after a few hundred, so recipes for a laptop start with it. Views differ in
+In a few hundred steps self-distillation (dino.py) says little more than random weights, and this
+much (benchmarks/image_pretraining.py), so the recipe for a laptop learns by it. Views differ in
 brightness and colour too, as the galaxy does not: photometry says those better, and the
 transformer is left with shapes. The loss is that of alignment, negatives come from all ranks.
 
@@ -21,7 +21,7 @@ from ..metrics import partner_ranks, recall_at_k
 from ..survey.batches import BatchOrder, loader
 from ..survey.images import Images
 from ..survey.store import SurveyStore
-from ..training.contrastive import joint_contrastive_loss
+from ..training.contrastive import contrastive_loss, joint_contrastive_loss
 from ..training.loop import TrainingConfig
 from ..units import PIXEL_SCALE
 from .distortions import moved, worse
@@ -70,7 +70,7 @@ class Contrast(nn.Module):
             torch.manual_seed(0)
             flux = torch.from_numpy(images.filled()).to(self.trunk.norm.weight.device)
             first, second = self._views(flux)
-        loss = joint_contrastive_loss(first, second, self.config.inverse_temperature)
+        loss = contrastive_loss(first, second, self.config.inverse_temperature)
         cosine = F.normalize(first) @ F.normalize(second).T
         found = recall_at_k(partner_ranks(cosine.cpu().numpy()), 1)
         return {"validation_loss": loss.item(), "found": found}

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
 from ..survey.store import SurveyStore
 from ..training.groups import Group, matrices_decay
@@ -15,7 +14,7 @@ from .views import view_batches
 from .vit import VisionTransformerConfig
 
 
-class Objective(NamedTuple):
+class ImageObjective(NamedTuple):
     """What `training.loop.train` takes."""
 
     model: Any  # with `loss` of a batch and `validate` of images
@@ -30,12 +29,10 @@ def image_objective(
     training: TrainingConfig,
     store: SurveyStore,
     device: torch.device,
-) -> Objective:
+) -> ImageObjective:
     """An untrained model of the kind that is configured, and a survey's images as it takes them."""
-    model: nn.Module
     if isinstance(config, ContrastConfig):
-        model = Contrast(trunk, config)
-        return Objective(model, flux_batches(store, training, device))
+        return ImageObjective(Contrast(trunk, config), flux_batches(store, training, device))
+    views = view_batches(store, trunk, config.crops, config.masks, training, device)
     model = Dino(trunk, config, training.steps)
-    batches = view_batches(store, trunk, config.crops, config.masks, training, device)
-    return Objective(model, batches, parameter_groups, Dino.update_teacher)
+    return ImageObjective(model, views, parameter_groups, Dino.update_teacher)
