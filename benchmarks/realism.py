@@ -6,8 +6,8 @@ With `--only-sn-sizes` signal-to-noise and sizes alone are measured, and the res
 Only curves and statistics of the real files are shown, never their pixels. Nothing is fitted here.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ def main(folder: Path) -> None:
     }
     save_figures(RESULTS, results)
     save_sn_sizes(RESULTS, results)
+    drop_points(results)
     short = summary(results) | sn_sizes_summary(results)
     print(short)
     print(write_result("realism", {"summary": short, **results}))
@@ -66,6 +67,7 @@ def update_sn_sizes(folder: Path) -> None:
     record = json.loads(path.read_text())
     new = sn_sizes(folder)
     save_sn_sizes(RESULTS, new)
+    drop_points(new)
     record["results"].update(new)
     record["results"]["summary"].update(sn_sizes_summary(new))
     record["signal-to-noise and sizes"] = provenance()
@@ -75,6 +77,13 @@ def update_sn_sizes(folder: Path) -> None:
 
 def sn_sizes(folder: Path) -> dict[str, Any]:
     return {"signal-to-noise": signal_to_noise(folder), "sizes": sizes(folder)}
+
+
+def drop_points(results: dict[str, Any]) -> None:
+    """Takes out the thousands of points that only a figure shows."""
+    del results["sizes"]["Shen et al. (2003)"]["points"]
+    for one in results["sizes"]["Galaxy Zoo 2"]["axis ratio"].values():
+        del one["values"]
 
 
 def sn_sizes_summary(results: dict[str, Any]) -> dict[str, Any]:
@@ -135,5 +144,8 @@ def distribution(values: np.ndarray) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    data = Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data")
-    (update_sn_sizes if "--only-sn-sizes" in sys.argv else main)(data)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("../shared/data"))
+    parser.add_argument("--only-sn-sizes", action="store_true")
+    asked = parser.parse_args()
+    (update_sn_sizes if asked.only_sn_sizes else main)(asked.folder)

@@ -1,0 +1,23 @@
+import pytest
+import torch
+
+from appulse.inference.fitting import ALONE, WHOLE, _subset
+
+
+def test_rows_see_all_their_evidence_or_one_block_or_a_part_and_never_nothing():
+    torch.manual_seed(0)
+    present = torch.ones(20_000, 3, dtype=torch.bool)
+    count = _subset(present).sum(1)
+    rest = 1 - WHOLE - ALONE  # each block by a coin, but one at least: 4/8 one, 3/8 two, 1/8 three
+    for blocks, share in ((0, 0), (1, ALONE + rest / 2), (2, 3 * rest / 8), (3, WHOLE + rest / 8)):
+        assert (count == blocks).float().mean().item() == pytest.approx(share, abs=0.01)
+
+
+def test_what_lacks_stays_away_and_each_block_is_alone_as_often():
+    torch.manual_seed(0)
+    present = torch.tensor([[True, False, True]]).expand(20_000, 3)
+    kept = _subset(present)
+    assert not kept[:, 1].any()
+    assert kept.any(1).all()
+    alone = kept[kept.sum(1) == 1].float().mean(0)
+    assert alone.tolist() == pytest.approx([0.5, 0.0, 0.5], abs=0.02)
