@@ -239,3 +239,21 @@ def _write_coadd(path: Path, spectra: Any, first: int) -> None:
     hdus = [fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns, name="FIBERMAP")]
     hdus += [fits.ImageHDU(array, name=f"BRZ_{name}") for name, array in arrays.items()]
     fits.HDUList(hdus).writeto(path)
+
+
+@pytest.fixture(scope="session")
+def interrupting() -> Any:
+    """Makes of a function one that gets Ctrl-C at some call of it."""
+
+    def interrupting_at(function: Any, call: int) -> Any:
+        calls = []
+
+        def interrupted(*args: Any, **kwargs: Any) -> Any:
+            calls.append(1)
+            if len(calls) == call:
+                signal.raise_signal(signal.SIGINT)
+            return function(*args, **kwargs)
+
+        return interrupted
+
+    return interrupting_at

@@ -1,19 +1,13 @@
 import shutil
-import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from appulse import observations, pipeline
 from appulse.align.load import load
-from appulse.align.pairs import LearningConfig
-from appulse.align.towers import ImageTower
 from appulse.evaluate.sample import PARTS
-from appulse.image.contrast import Contrast, ContrastConfig
-from appulse.image.dino import Dino
 from appulse.search.embeddings import Embeddings
 from appulse.search.index import Index
 from appulse.spectrum import rest
@@ -31,19 +25,6 @@ def state(folder: Path) -> dict[str, tuple[int, bytes]]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != "about.json"
     }
-
-
-def interrupting(function, call):
-    """The function, but Ctrl-C comes at this call of it."""
-    calls = []
-
-    def interrupted(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == call:
-            signal.raise_signal(signal.SIGINT)
-        return function(*args, **kwargs)
-
-    return interrupted
 
 
 def never(*args, **kwargs):
@@ -149,7 +130,9 @@ def test_a_finished_stage_is_not_done_again(run, monkeypatch):
 
 
 @pytest.mark.parametrize("step", [2, 50])
-def test_an_interrupted_alignment_ends_like_an_uninterrupted_one(run, tmp_path, monkeypatch, step):
+def test_an_interrupted_alignment_ends_like_an_uninterrupted_one(
+    run, tmp_path, monkeypatch, step, interrupting
+):
     arguments = (run.survey, run.spectrum, tmp_path / "align", run.recipe)
     with monkeypatch.context() as patched:
         patched.setattr(pipeline, "pair_loss", interrupting(pipeline.pair_loss, step))
@@ -164,7 +147,9 @@ def test_an_interrupted_alignment_ends_like_an_uninterrupted_one(run, tmp_path, 
     assert not (tmp_path / "align" / "cache").exists()
 
 
-def test_an_interrupted_pretraining_ends_like_an_uninterrupted_one(run, tmp_path, monkeypatch):
+def test_an_interrupted_pretraining_ends_like_an_uninterrupted_one(
+    run, tmp_path, monkeypatch, interrupting
+):
     arguments = (run.survey, tmp_path / "spectrum", run.recipe)
     model = pipeline.MaskedModel
     with monkeypatch.context() as patched:
@@ -177,75 +162,6 @@ def test_an_interrupted_pretraining_ends_like_an_uninterrupted_one(run, tmp_path
         pipeline.pretrain_spectrum(*arguments, device="cpu")
     for name in ("weights.safetensors", "dictionary.safetensors", "rest.safetensors"):
         assert (tmp_path / "spectrum" / name).read_bytes() == (run.spectrum / name).read_bytes()
-
-
-def test_contrast_of_views_goes_on_too_and_starts_a_tower(run, tmp_path, monkeypatch):
-    recipe = replace(run.recipe, objective=ContrastConfig(hidden=32, embedding=16))
-    pipeline.pretrain_image(run.survey, tmp_path / "whole", recipe, device="cpu")
-    with monkeypatch.context() as patched:
-        loss = interrupting(Contrast.loss, 5)
-        patched.setattr(Contrast, "loss", lambda model, views: loss(model, views))
-        with pytest.raises(KeyboardInterrupt):
-            pipeline.pretrain_image(run.survey, tmp_path / "again", recipe, device="cpu")
-    pipeline.pretrain_image(run.survey, tmp_path / "again", recipe, device="cpu")
-    whole, again = (load_weights(tmp_path / name) for name in ("whole", "again"))
-    for name, tensor in whole.items():
-        np.testing.assert_array_equal(tensor, again[name], err_msg=name)
-    tower = ImageTower(recipe.image)
-    tower.load_pretrained(tmp_path / "whole")
-    for name, tensor in tower.trunk.state_dict().items():
-        np.testing.assert_array_equal(tensor, whole[f"trunk.{name}"])
-
-
-def test_an_interrupted_image_pretraining_ends_like_an_uninterrupted_one(
-    run, tmp_path, monkeypatch
-):
-    """Teacher, centres, random views and the number of steps included; then it starts a tower."""
-    pipeline.pretrain_image(run.survey, tmp_path / "whole", run.recipe, device="cpu")
-    with monkeypatch.context() as patched:
-        loss = interrupting(Dino.loss, 5)
-        patched.setattr(Dino, "loss", lambda model, views: loss(model, views))
-        with pytest.raises(KeyboardInterrupt):
-            pipeline.pretrain_image(run.survey, tmp_path / "again", run.recipe, device="cpu")
-    pipeline.pretrain_image(run.survey, tmp_path / "again", run.recipe, device="cpu")
-    whole, again = (load_weights(tmp_path / name) for name in ("whole", "again"))
-    assert whole["step"] == 8
-    assert set(whole) == set(again)
-    for name, tensor in whole.items():
-        np.testing.assert_array_equal(tensor, again[name], err_msg=name)
-    spread = [line["spread"] for line in read_metrics(tmp_path / "whole") if "spread" in line]
-    assert len(spread) == 2
-
-    tower = ImageTower(run.recipe.image)
-    tower.load_pretrained(tmp_path / "whole")
-    for name, tensor in tower.trunk.state_dict().items():
-        np.testing.assert_array_equal(tensor, whole[f"teacher.trunk.{name}"])
-    with pytest.raises(ValueError, match="stage 'pretrain spectrum'; expected a pretrained image"):
-        tower.load_pretrained(run.spectrum)
-    wider = replace(run.recipe.image, trunk=replace(run.recipe.image.trunk, width=64))
-    with pytest.raises(ValueError, match="holds an image tower of other sizes"):
-        ImageTower(wider).load_pretrained(tmp_path / "whole")
-
-    short = replace(run.recipe.align, steps=4, warmup=1, learning_rate=0.01)
-    pretrained = {
-        **{f"image.trunk.{name}": t for name, t in tower.trunk.state_dict().items()},
-        **{f"spectrum.{name}": t for name, t in load_weights(run.spectrum).items()},
-    }
-    for image, spectrum in ((False, True), (True, False), (False, False), (True, True)):
-        learning = LearningConfig(image, spectrum, temperature=image)
-        recipe = replace(run.recipe, align=short, learning=learning)
-        out = tmp_path / f"align-{image}-{spectrum}"
-        image_run = tmp_path / "whole"
-        pipeline.align(run.survey, run.spectrum, out, recipe, image_run=image_run, device="cpu")
-        aligned = load_weights(out)
-        for side, learns in (("image", image), ("spectrum", spectrum)):
-            name = f"{side}.trunk.norm.weight"
-            assert torch.equal(aligned[f"towers.{name}"], pretrained[name]) != learns
-        start = torch.tensor(run.recipe.inverse_temperature).log()
-        assert torch.equal(aligned["log_inverse_temperature"][0], start) != image
-    recipe = replace(recipe, learning=LearningConfig(image=False))
-    with pytest.raises(ValueError, match="needs a pretrained one: pass the run of"):
-        pipeline.align(run.survey, run.spectrum, tmp_path / "none", recipe)
 
 
 def test_a_survey_that_changed_under_a_run_is_refused(run, others):
@@ -289,7 +205,7 @@ def test_embeddings_are_those_of_the_galaxies_of_each_part(run, store):
             np.testing.assert_array_equal(made.columns[column], survey.columns[column])
 
 
-def test_interrupted_embedding_keeps_what_was_done(run, tmp_path, monkeypatch):
+def test_interrupted_embedding_keeps_what_was_done(run, tmp_path, monkeypatch, interrupting):
     with monkeypatch.context() as patched:
         embed = interrupting(pipeline.tasks.embed_survey, 2)
         patched.setattr(pipeline.tasks, "embed_survey", embed)
