@@ -1,7 +1,7 @@
 """Contrastive learning of images: a view finds the other one of its galaxy (Chen et al. 2020).
 
-In a few hundred steps self-distillation (dino.py) says little more than random weights, and this
-much (benchmarks/image_pretraining.py), so the recipe for a laptop learns by it. Views differ in
+In a few hundred steps self-distillation (dino.py) says no more than random weights, and this much
+(benchmarks/image_pretraining.py), so the recipe for a laptop learns by it. Views differ in
 brightness and colour too, as the galaxy does not: photometry says those better, and the
 transformer is left with shapes. The loss is that of alignment, negatives come from all ranks.
 
