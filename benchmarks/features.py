@@ -1,8 +1,8 @@
 """What the features are worth, on a frozen survey: predictions of every method, by seed.
 
-    appulse simulate --n 100000 --seed 1002 --out v1-100k.lance
-    python benchmarks/features.py v1-100k.lance WORK --seeds 0 1 2
-    python benchmarks/features_table.py v1-100k.lance WORK
+    appulse simulate --n 100000 --seed 1002 --out v2-100k.lance
+    python benchmarks/features.py v2-100k.lance WORK --seeds 0 1 2
+    python benchmarks/features_table.py v2-100k.lance WORK
 
 Towers learn on encoder-train without labels, probes and supervised networks on labels of
 head-train; 1,000 galaxies of validation say when to stop, the first 6,000 of test are predicted.

@@ -1,6 +1,6 @@
 """Scores of what benchmarks/features.py made: means over seeds, 95 % intervals over galaxies.
 
-    python benchmarks/features_table.py v1-100k.lance WORK
+    python benchmarks/features_table.py v2-100k.lance WORK
 
 Differences are paired: both methods are scored on the same draws of galaxies.
 """

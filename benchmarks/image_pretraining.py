@@ -1,7 +1,7 @@
 """What each way to pretrain the image transformer is worth, at the size of the recipe `tiny`.
 
-    appulse simulate --n 100000 --seed 1002 --out v1-100k.lance
-    python benchmarks/image_pretraining.py v1-100k.lance WORK
+    appulse simulate --n 100000 --seed 1002 --out v2-100k.lance
+    python benchmarks/image_pretraining.py v2-100k.lance WORK
 
 Transformers learn on encoder-train without labels; probes read their class tokens, nothing is
 aligned. Galaxies, probes and scores are those of features.py. What is in WORK is not done again.

@@ -1,6 +1,6 @@
 """What each ingredient of the spectrum side is worth.
 
-    python benchmarks/ingredients.py v1-100k.lance WORK
+    python benchmarks/ingredients.py v2-100k.lance WORK
 
 Redshifts of test spectra by shift dictionaries, each learned without one ingredient; properties by
 MLP probes on frozen features, more and more of them, and on tokens of transformers with other

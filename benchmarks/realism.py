@@ -35,7 +35,7 @@ from record import RESULTS, write_result
 
 
 def main(folder: Path) -> None:
-    galaxies = draw_population(12_000, np.random.default_rng(SEED))
+    galaxies = draw_population(30_000, np.random.default_rng(SEED))
     magnitudes = sdss_magnitudes(galaxies)
     results = {
         "colours": {

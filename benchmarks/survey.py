@@ -1,4 +1,4 @@
-"""Writes survey.json: what survey v1 is, with the hash of its arrays.
+"""Writes survey.json: what survey v2 is, with the hash of its arrays.
 
     OMP_NUM_THREADS=1 python benchmarks/survey.py
 

@@ -15,7 +15,7 @@ from .population import Population
 from .ssp import surviving_fraction
 from .streams import Stage, Streams
 
-RELEASE = "v1"
+RELEASE = "v2"
 POINT = "point source"  # the morphology of quasars and stars
 SPECTYPE = {"qso": "QSO", "star": "STAR"}  # names of the pipeline of DESI; the rest are galaxies
 

@@ -24,7 +24,7 @@ DEAD_SIZE, ALIVE_SIZE = (0.60, 0.62), (0.775, 0.22)
 SIZE_SCATTER, SIZE_EVOLUTION = 0.16, -0.7
 MERGERS = (0.04, 0.10)  # share of quiescent and of star-forming galaxies
 ALIVE_KINDS = (0.62, 0.20)  # share of spiral and of barred among star-forming galaxies
-THICKNESS = 0.15  # of disks, minor over major axis
+THICKNESS, SMOOTH_THICKNESS = 0.10, 0.3  # of disks and of smooth ones, minor over major axis
 
 Galaxies = Float[np.ndarray, "B"]
 
@@ -91,6 +91,7 @@ def draw_morphology(galaxies: Population, rng: np.random.Generator) -> Morpholog
     scale = r_eff / 1.678 * 1.15 * np.where(kind == EDGE_ON, 1.25, 1)
     star_formation = np.clip((galaxies.log_ssfr_recent + 11) / 1.2, 0, 1.2)
     elliptical = kind == ELLIPTICAL
+    spheroid = 0.35 + 0.65 * rng.beta(4.5, 1.8, n)
     return Morphology(
         kind=kind,
         r_eff=r_eff,
@@ -98,8 +99,8 @@ def draw_morphology(galaxies: Population, rng: np.random.Generator) -> Morpholog
         center_x=rng.uniform(-PIXEL_SCALE / 4, PIXEL_SCALE / 4, n),
         center_y=rng.uniform(-PIXEL_SCALE / 4, PIXEL_SCALE / 4, n),
         angle=rng.uniform(0, np.pi, n),
-        disk_ratio=_disk_ratio(galaxies.inclination, kind),
-        bulge_ratio=np.where(elliptical, 0.25 + 0.75 * rng.beta(5, 2.2, n), 0.75),
+        disk_ratio=np.where(elliptical, spheroid, _disk_ratio(galaxies.inclination, kind)),
+        bulge_ratio=np.where(elliptical, spheroid, np.where(kind == EDGE_ON, 0.6, 0.75)),
         sersic=np.where(elliptical, _draw_sersic(galaxies.log_mstar, rng), 2),
         bulge_r_eff=np.where(elliptical, r_eff, 0.28 * r_eff),
         disk_scale=scale,
@@ -118,7 +119,7 @@ def _draw_kind(galaxies: Population, rng: np.random.Generator) -> Int[np.ndarray
     dead = np.where(u < 0.68 + 0.15 * (galaxies.log_mstar - 10.7), ELLIPTICAL, SMOOTH)
     alive = np.select([u < ALIVE_KINDS[0], u < sum(ALIVE_KINDS)], [SPIRAL, BARRED], SMOOTH)
     kind = np.where(galaxies.quiescent, dead, alive)
-    kind = np.where((np.cos(galaxies.inclination) < 0.24) & (kind != ELLIPTICAL), EDGE_ON, kind)
+    kind = np.where((np.cos(galaxies.inclination) < 0.22) & (kind != ELLIPTICAL), EDGE_ON, kind)
     merging = rng.random(n) < np.where(galaxies.quiescent, *MERGERS)
     return np.where(merging, DISTURBED, kind)
 
@@ -144,8 +145,8 @@ def _draw_size(galaxies: Population, rng: np.random.Generator) -> Galaxies:
 
 def _disk_ratio(inclination: Galaxies, kind: Int[np.ndarray, "B"]) -> Galaxies:
     """Projected axis ratio of an oblate disk (Hubble 1926)."""
-    ratio = np.sqrt(THICKNESS**2 + (1 - THICKNESS**2) * np.cos(inclination) ** 2)
-    return np.where(kind == EDGE_ON, np.clip(ratio, THICKNESS, 0.27), ratio)
+    thickness = np.where(kind == SMOOTH, SMOOTH_THICKNESS, THICKNESS)
+    return np.sqrt(thickness**2 + (1 - thickness**2) * np.cos(inclination) ** 2)
 
 
 def _draw_sersic(log_mass: Galaxies, rng: np.random.Generator) -> Galaxies:

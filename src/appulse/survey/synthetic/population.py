@@ -23,12 +23,12 @@ from .targets import Galaxies as Selection
 MASS_KNEE, MASS_FUNCTION = 10.95, ((3.96, -0.35), (0.79, -1.47))
 QUENCHING_MASS, QUENCHING_WIDTH = 10.75, 0.33  # dex, at z = 0: where half have stopped
 # log10 of τ/Gyr of star-forming and of quiescent galaxies at log M = 10.5, fall per dex, scatter.
-SLOW_TIMESCALE, FAST_TIMESCALE = (0.46, 0.35, 0.24), (0.05, 0.15, 0.22)
-BURST_SCATTER, BURST_FRACTION, BURST = 0.28, 0.04, 4  # dex about the sequence; bursts, their factor
-TRICKLE = -12.6  # log10 of star formation that never stops, 1/yr of the mass formed
+SLOW_TIMESCALE, FAST_TIMESCALE = (0.46, 0.35, 0.24), (-0.02, 0.15, 0.22)
+BURST_SCATTER, BURST_FRACTION, BURST = 0.22, 0.04, 4  # dex about the sequence; bursts, their factor
+TRICKLE = -13.2  # log10 of star formation that never stops, 1/yr of the mass formed
 METALLICITY_PLATEAU, METALLICITY_SCATTER = 0.0, 0.17  # [Z/H] of massive galaxies; dex
 METALLICITY_EVOLUTION = 0.1  # dex per redshift, of star-forming galaxies
-DUST_AT_PIVOT, DUST_SLOPE, DUST_SCATTER = 0.30, 0.26, 0.35  # mag at log M = 10; dex/dex; in ln
+DUST_AT_PIVOT, DUST_SLOPE, DUST_SCATTER = 0.31, 0.26, 0.35  # mag at log M = 10; dex/dex; in ln
 QUIESCENT_DUST = 0.045  # mag, scale of a gamma distribution of shape 1.5
 PROPOSALS = 2048  # drawn at once; about one in twenty passes the limit of `BGS`
 

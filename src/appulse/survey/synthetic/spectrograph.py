@@ -1,7 +1,7 @@
 """Spectroscopic instrument: throughput, sky, noise and calibration in the manner of DESI.
 
-Numbers are ad hoc, tuned so that the signal-to-noise per pixel of a bright-survey exposure comes
-out near 1.4, 3.6 and 9.4 (5, 50, 95 %).
+The sky's noise is that of public spectra; a source's own photons are counted from telescope, time
+and throughput.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from astropy import constants
 from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
@@ -17,8 +18,14 @@ from ...units import DESI_PIXELS, desi_grid
 from .table import Table
 from .targets import BRIGHT_TIME
 
-SKY_NOISE = 0.25  # 1e-17 erg/s/cm²/Å per pixel in 180 s at unit throughput and sky
-SKY_CONTINUUM, LINE_STRENGTH = 0.45, 1.5  # of the sky's photons: between lines, and per line
+SKY_NOISE = 0.31  # 1e-17 erg/s/cm²/Å per pixel at 6500 Å in 180 s, between sky lines
+LINE_STRENGTH = 3.3  # of sky lines, over the sky between them
+MIRROR, PIXEL = 8.66e4, 0.8  # cm²; Å
+# Share of photons that are counted, by wavelength in Å: atmosphere, telescope, fibre, instrument.
+EFFICIENCY = {
+    3600: 0.07, 3800: 0.14, 4000: 0.20, 4500: 0.28, 5000: 0.31, 5500: 0.32, 6000: 0.33, 6600: 0.35,
+    7200: 0.37, 8000: 0.40, 8600: 0.41, 9300: 0.33, 9824: 0.25,
+}  # fmt: skip
 # Noise at wavelengths in Å relative to that at 6500 Å, as DESI's coadds of faint targets have it.
 RELATIVE_NOISE = {
     3600: 12.5, 3650: 10.7, 3800: 5.9, 4000: 3.5, 4300: 2.5, 4700: 1.8, 5200: 1.44, 6000: 1.3,
@@ -73,11 +80,9 @@ def draw_conditions(n: int, rng: np.random.Generator, seconds: float = BRIGHT_TI
 
 
 def variance(flux: Flux, conditions: Conditions) -> Flux:
-    """Noise variance of each pixel: sky and the source's own photons through the throughput."""
-    sky = torch.from_numpy((SKY_CONTINUUM + LINE_STRENGTH * sky_lines()).astype(np.float32))
-    gain = torch.from_numpy((SKY_NOISE**2 / 0.6 / throughput() ** 2).astype(np.float32))
-    noise = _column(conditions.noise)
-    return noise**2 * gain * (sky + 0.10 * flux.clamp(min=0))
+    """Noise variance of each pixel: the sky's, and the source's own photons."""
+    own = flux.clamp(min=0) / torch.from_numpy(photons().astype(np.float32))
+    return _column(conditions.noise) ** 2 * (torch.from_numpy(sky_variance()) + own)
 
 
 def calibration(conditions: Conditions) -> Flux:
@@ -88,7 +93,7 @@ def calibration(conditions: Conditions) -> Flux:
 
 def sky_residual(conditions: Conditions) -> Flux:
     """Sky lines left after subtraction; ivar knows nothing of them."""
-    lines = torch.from_numpy((sky_lines() / np.sqrt(throughput())).astype(np.float32))
+    lines = torch.from_numpy(sky_lines().astype(np.float32))
     return _column(conditions.residual * conditions.noise) * lines
 
 
@@ -99,13 +104,28 @@ def noise(variance: Flux, rng: np.random.Generator) -> Flux:
 
 
 @cache
-def throughput() -> Pixels:
-    """Of atmosphere and instrument, relative to its best; from `RELATIVE_NOISE`."""
+def sky_variance() -> Float[np.ndarray, "L"]:
+    """Of an empty fibre in a typical night of 180 s, (1e-17 erg/s/cm²/Å)²."""
+    noise = SKY_NOISE * np.exp(_smooth({x: np.log(y) for x, y in RELATIVE_NOISE.items()}))
+    sky = 1 + LINE_STRENGTH * sky_lines()
+    return (sky * (noise / transmission()) ** 2).astype(np.float32)
+
+
+@cache
+def photons() -> Pixels:
+    """Counted in a pixel in 180 s, per 1e-17 erg/s/cm²/Å."""
+    energy = (constants.h * constants.c).to_value("erg AA") / desi_grid()
+    counted = _smooth(EFFICIENCY) * transmission()
+    return 1e-17 * MIRROR * PIXEL * BRIGHT_TIME * counted / energy
+
+
+@cache
+def transmission() -> Pixels:
+    """Of telluric bands and dichroics: 1 beside them."""
     wave = desi_grid()
     air = 1 - sum(depth * _gaussian(wave, center, sigma) for center, sigma, depth in TELLURIC)
     arms = 1 - sum(depth * _gaussian(wave, center, sigma) for center, sigma, depth in DICHROICS)
-    noise = np.exp(PchipInterpolator([*RELATIVE_NOISE], np.log([*RELATIVE_NOISE.values()]))(wave))
-    return air * arms * noise.min() / noise
+    return air * arms
 
 
 @cache
@@ -117,6 +137,10 @@ def sky_lines() -> Pixels:
     lines = [*zip(forest, strength, strict=True), *SKY_LINES]
     wave = desi_grid()
     return np.sum([height * _gaussian(wave, center, 0.85) for center, height in lines], axis=0)
+
+
+def _smooth(values: dict[int, float]) -> Pixels:
+    return PchipInterpolator([*values], [*values.values()])(desi_grid())
 
 
 def _gaussian(wave: Pixels, center: float, sigma: float) -> Pixels:
