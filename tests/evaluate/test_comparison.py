@@ -11,7 +11,7 @@ from appulse.evaluate.protocol import CLASS_SCORES, RANK_SCORES, REDSHIFT_SCORES
 from appulse.evaluate.sample import PARTS, Sample
 from appulse.evaluate.scores import grouped, score_all
 from appulse.evaluate.study import Study
-from appulse.search.embeddings import named
+from appulse.search.embeddings import COORDINATE, MODE, named
 from appulse.survey.survey import PROPERTIES
 
 OURS = {
@@ -25,6 +25,7 @@ PIXELS = {
     ("g, r, z MLP", "image"),
     ("aperture boosting", "image"),
     ("aperture MLP", "image"),
+    ("aperture and shape MLP", "image"),
     ("PCA + k-NN", "image"),
     ("PCA + k-NN", "spectrum"),
 }
@@ -89,7 +90,7 @@ def test_what_the_vectors_hold_is_found(scores):
         assert scores[method, modality, "morphology", "accuracy"].value > 0.9
     for direction in ("image → spectrum", "spectrum → image"):
         assert scores["appulse", direction, "partner", "top-1"].value > 0.95
-        assert scores["appulse", direction, "age", "neighbours' R²"].value > 0.6
+        assert scores["appulse", direction, "age", "neighbours' R²"].value > 0.5
     own = "appulse, redshift coordinate", "spectrum", "redshift"
     assert scores[*own, "NMAD"].value < 2e-4
     assert scores[*own, "within .003"].value == 1
@@ -102,7 +103,7 @@ def test_baselines_are_no_straw_men(scores):
     assert scores["PCA + k-NN", "image", "redshift", "R²"].value > 0
     assert scores["PCA + k-NN", "spectrum", "redshift", "R²"].value > 0
     template = "template cross-correlation", "spectrum", "redshift"
-    assert scores[*template, "within .003"].value > 0.85
+    assert scores[*template, "within .003"].value > 0.8
     for direction in ("image → spectrum", "spectrum → image"):
         matched = scores["synthetic photometry", direction, "partner", "median rank"]
         assert matched.value < 5  # chance is half of a pool, 22
@@ -182,11 +183,30 @@ def test_embeddings_of_other_galaxies_are_refused(study):
         study.sample.choose({**study.embedded, "test": other})
 
 
+def test_shapes_tell_the_morphology_and_nothing_else(study):
+    """Modes name the class and the redshift; vectors say nothing: only the class is found."""
+    rng, embedded = np.random.default_rng(4), {}
+    for part, (image, spectrum) in study.embedded.items():
+        labels = study.labels[part]
+        kinds = np.unique(study.labels["head-train"]["morphology"])
+        told = (labels["morphology"][:, None] == kinds).astype(np.float32)
+        modes = named(MODE, np.hstack([told, labels["redshift"][:, None]]).astype(np.float32))
+        vectors = rng.normal(size=image.vectors.shape).astype(np.float32)
+        embedded[part] = replace(image, vectors=vectors, columns=modes), spectrum
+    asked = replace(study, embedded=embedded)
+    assert asked.looks("image")["test"].shape[1] == image.vectors.shape[1] + len(kinds) + 1
+    probe = next(m for m in from_embeddings(asked) if m.name == "appulse MLP probe image all")
+    scores = score_all(grouped(said_by([probe])), asked.sample)
+    found = {(r.target, r.metric): r.value for r in scores if not r.rival}
+    assert found["morphology", "accuracy"] > 0.95
+    assert found["redshift", "R²"] < 0.1
+
+
 def test_coordinates_count_as_much_as_the_embedding(study):
     rng, embedded = np.random.default_rng(3), {}
     for part, pair in study.embedded.items():
         sizes = np.array([5.0, 0.1])
-        columns = named(sizes * rng.normal(size=(len(pair[0]), 2)))
+        columns = named(COORDINATE, sizes * rng.normal(size=(len(pair[0]), 2)))
         embedded[part] = tuple(replace(e, columns={**e.columns, **columns}) for e in pair)
     measured = replace(study, embedded=embedded)
     found = measured.coordinates("image")["test"]

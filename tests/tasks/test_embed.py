@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from appulse.survey.azimuthal import NUMBERS, azimuthal_modes
 from appulse.survey.parts import Split
 from appulse.survey.store import SurveyStore
 from appulse.survey.survey import LABELS, label_columns
@@ -70,7 +71,9 @@ def test_a_survey_without_labels_has_positions_and_what_was_measured(model, gala
     store = SurveyStore.create(tmp_path / "bare.lance", [bare])
     image, spectrum = embed_survey(model, store, device="cpu")
     measured = {f"coordinate_{k}" for k in range(5)}
-    assert set(image.columns) == {"ra", "dec", *measured}
+    assert set(image.columns) == {"ra", "dec", *measured, *(f"mode_{k}" for k in range(NUMBERS))}
+    np.testing.assert_allclose(image.modes, azimuthal_modes(galaxies.images), atol=1e-6)
+    assert spectrum.modes.shape == (len(spectrum), 0)
     assert set(spectrum.columns) == {"ra", "dec", "spectrum_redshift", *measured}
 
 

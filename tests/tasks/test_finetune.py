@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from appulse.survey.azimuthal import NUMBERS
+from appulse.survey.images import Images
 from appulse.tasks.finetune import TRAINING, Finetuned, _Tail, _tokens, finetune
 from appulse.tasks.probes import MLPProbe
 
@@ -56,7 +58,9 @@ def test_the_tail_continues_where_the_tokens_were_taken(model, some):
     tuned = Finetuned(model.image, probe, ["z"], {})
     tail = _Tail(tuned, 1)
     features, tokens = _tokens(model.image, some.images, 1, torch.device("cpu"))
-    predicted = probe.code.decode(tail(features, tokens).detach().double().numpy())
+    predicted = probe.code.decode(
+        tail(features, tokens, tuned.modes(some.images)).detach().double().numpy()
+    )
     np.testing.assert_allclose(predicted, probe.predict(vectors), rtol=1e-4, atol=1e-5)
     learns = {name for name, p in tail.named_parameters() if p.requires_grad}
     assert any(name.startswith("tuned.tower.trunk.blocks.0.") for name in learns)
@@ -86,6 +90,27 @@ def test_classes_are_learned_too(model, some, tmp_path):
     loaded = Finetuned.load(tmp_path).predict(some.images, device="cpu")
     np.testing.assert_array_equal(loaded, tuned.predict(some.images, device="cpu"))
     assert set(loaded) <= {"far", "near"}
+
+
+def test_shapes_tell_classes_of_images_alone(model, some, tmp_path):
+    """Flat and round galaxies at any angle; of a spectrum or a property nothing else is read."""
+    rng = np.random.default_rng(0)
+    y, x = np.meshgrid(*[np.arange(64) - 31.5] * 2, indexing="ij")
+    flat, angle = rng.random(200) < 0.5, rng.uniform(0, np.pi, (200, 1, 1))
+    along, across = (x * np.cos(angle + k) + y * np.sin(angle + k) for k in (0, np.pi / 2))
+    ratio = np.where(flat, 0.5, 0.9)[:, None, None]
+    flux = np.exp(-np.hypot(along, across / ratio) / 6)[:, None] + rng.normal(
+        0, 0.02, (200, 3, 1, 1)
+    )
+    names = np.where(flat, "flat", "round")
+    made = Images.from_arrays(flux.astype(np.float32))
+    tuned, scores = finetune(model, made, names, ["look"], tmp_path / "a", device="cpu")
+    assert scores["accuracy"].value > 0.9
+    assert len(tuned.mean) == model.config.image.head.embedding + NUMBERS
+    z, kinds = some.columns["redshift_true"][:, None], names[:60]
+    for galaxies, target in ((some.images, z), (some.spectra, kinds)):
+        tuned, _ = finetune(model, galaxies, target, ["x"], tmp_path / "b", device="cpu")
+        assert len(tuned.mean) == model.config.image.head.embedding
 
 
 def test_too_little_or_too_much_is_refused(model, some, run, tmp_path):

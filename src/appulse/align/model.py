@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..device import Precision, autocast, fast_products, resolve_device
 from ..image import preprocess as image_preprocess
 from ..spectrum import preprocess as spectrum_preprocess
+from ..survey.azimuthal import azimuthal_modes
 from ..survey.images import Images
 from ..survey.spectra import Spectra
 from ..training.run import digest, load_weights, read_config
@@ -63,11 +64,12 @@ class Description(NamedTuple):
     vectors: Float[np.ndarray, "B D"]  # unit vectors in the shared space
     coordinates: Float[np.ndarray, "B K"]  # see `Model.coordinates`; K is 0 if it measures none
     redshift: Float[np.ndarray, "B Z"]  # of spectra, by the dictionary; Z is 0 if there is none
+    modes: Float[np.ndarray, "B S"]  # of images: their shapes, see `survey.azimuthal`; else S is 0
 
     @property
     def evidence(self) -> Float[np.ndarray, "B E"]:
-        """All of it side by side: what a posterior of galaxies takes."""
-        return np.hstack(self)
+        """All but the shape side by side: what a posterior of galaxies takes."""
+        return np.hstack([self.vectors, self.coordinates, self.redshift])
 
 
 class Model(nn.Module):
@@ -190,7 +192,7 @@ class Model(nn.Module):
     def describe(
         self, galaxies: Images | Spectra, *, device: str = "auto", precision: Precision = "float32"
     ) -> Description:
-        """Embeddings, coordinates and redshifts in one go."""
+        """Embeddings, coordinates, redshifts and shapes in one go."""
         place = resolve_device(device)
         tower: Any = self.image if isinstance(galaxies, Images) else self.spectrum
         self.to(place).eval()
@@ -200,7 +202,8 @@ class Model(nn.Module):
                 inputs = _to(tower.prepare(galaxies[start : start + size]), place)
                 vectors = F.normalize(tower(inputs).float(), dim=1)
                 parts.append((vectors, *self._measured(tower, vectors, inputs.features)))
-        return Description(*(torch.cat(x).cpu().numpy() for x in zip(*parts, strict=True)))
+        unit, coordinates, z = (torch.cat(x).cpu().numpy() for x in zip(*parts, strict=True))
+        return Description(unit, coordinates, z, shapes(galaxies))
 
     def _measured(
         self, tower: ImageTower | SpectrumTower, vectors: Tensor, features: Tensor
@@ -219,6 +222,13 @@ class Model(nn.Module):
         settings = [asdict(self.config), image_preprocess.SETTINGS, spectrum_preprocess.SETTINGS]
         text = bytearray(json.dumps(settings, sort_keys=True).encode())
         return digest({"settings": torch.frombuffer(text, dtype=torch.uint8), **self.state_dict()})
+
+
+def shapes(galaxies: Images | Spectra) -> Float[np.ndarray, "B S"]:
+    """Azimuthal modes of images; of spectra nothing, S is 0."""
+    if isinstance(galaxies, Images):
+        return azimuthal_modes(galaxies)
+    return np.empty((len(galaxies), 0), np.float32)
 
 
 def _expectation(config: ModelConfig) -> Expectation | None:

@@ -14,7 +14,15 @@ from ..spectrum.redshift import CALIBRATION
 from ..survey.survey import label_columns
 from ..tasks.probes import KNNProbe, MLPProbe
 from .baselines import Boosting, PhotometryMatch, TemplateMatch
-from .measured import BATCH, TOTAL, Features, Measured, component_scores, magnitudes
+from .measured import (
+    BATCH,
+    TOTAL,
+    Features,
+    Measured,
+    component_scores,
+    magnitudes,
+    with_shapes,
+)
 from .protocol import Learner, Predictions, fit_predict
 from .results import Modality
 from .retrieval import Matches, rank
@@ -50,7 +58,8 @@ def from_embeddings(study: Study) -> list[Method]:
     """Probes of both modalities, the redshift that spectra carry beside, and retrieval."""
     model, probes = {"model": study.model_hash}, []
     for modality in MODALITIES:
-        probes += probed(study, "appulse", modality, study.features(modality), model)
+        features, looks = study.features(modality), study.looks(modality)
+        probes += probed(study, "appulse", modality, features, model, looks=looks)
         coordinates = study.coordinates(modality)
         if coordinates["test"].shape[1]:
             probes += probed(study, "appulse coordinates", modality, coordinates, model)
@@ -69,13 +78,15 @@ def probed(
     vectors: Mapping[str, np.ndarray],
     config: Mapping[str, Any],
     *,
+    looks: Mapping[str, np.ndarray] | None = None,
     baseline: bool = False,
 ) -> list[Method]:
-    """k-NN and an MLP on frozen vectors, from all labels and from fewer."""
+    """k-NN and an MLP on frozen vectors, from all labels and from fewer; see `fit_predict`."""
+    seen, called = (vectors, looks or vectors), f"{name}, "
     return [
         Method(
             f"{name} {probe} {modality} {count or 'all'}",
-            partial(_probe, study, f"{name}, {probe}", modality, vectors, baseline, count, probe),
+            partial(_probe, study, called + probe, modality, seen, baseline, count, probe),
             {**config, "labels": count},
             seeds[:1] if probe == "k-NN" and count is None else seeds,  # no chance in it
         )
@@ -88,15 +99,16 @@ def _probe(
     study: Study,
     name: str,
     modality: Modality,
-    vectors: Mapping[str, np.ndarray],
+    seen: tuple[Mapping[str, Any], Mapping[str, Any]],
     baseline: bool,
     count: int | None,
     probe: str,
     seed: int,
 ) -> list[Predictions]:
     some, learner = study.chosen(count, seed), PROBES[probe](seed)
-    x, y = fewer(vectors, some), fewer(study.labels, some)
-    return [fit_predict(name, modality, learner, x, y, baseline=baseline, seed=seed)]
+    x, looks, y = (fewer(known, some) for known in (*seen, study.labels))
+    learned = fit_predict(name, modality, learner, x, y, looks=looks, baseline=baseline, seed=seed)
+    return [learned]
 
 
 def _retrieval(study: Study) -> list[Predictions]:
@@ -124,6 +136,7 @@ def from_pixels(study: Study) -> list[Method]:
         ("g, r, z MLP", "image", "MLP probe", total),
         ("aperture boosting", "image", "boosting", every),
         ("aperture MLP", "image", "MLP probe", every),
+        ("aperture and shape MLP", "image", "MLP probe", lambda: with_shapes(study.measured)),
         ("PCA + k-NN", "image", "k-NN", lambda: component_scores(study.measured, "image")),
         ("PCA + k-NN", "spectrum", "k-NN", lambda: component_scores(study.measured, "spectrum")),
     )

@@ -73,6 +73,14 @@ class Study:
         unit = np.where(scatter > 0, scatter, 1)
         return {p: np.hstack([LENGTH * vectors[p], coordinates[p] / unit]) for p in PARTS}
 
+    def looks(self, modality: str) -> dict[str, np.ndarray]:
+        """`features`, and shapes of images in units of their scatter: what tells morphologies."""
+        place, features = ("image", "spectrum").index(modality), self.features(modality)
+        modes = {part: self.embedded[part][place].modes for part in PARTS}
+        scatter = modes["head-train"].std(axis=0)
+        unit = np.where(scatter > 0, scatter, 1)
+        return {part: np.hstack([features[part], modes[part] / unit]) for part in PARTS}
+
     @property
     def training_sizes(self) -> list[tuple[int | None, Sequence[int]]]:
         """How many labels to learn from, None for all, each with its seeds."""

@@ -17,6 +17,7 @@ Modality = Literal["image", "spectrum"]
 RESERVED = ("id", "modality", "embedding")  # column names of the table form
 SUFFIXES = (".parquet", ".fits", ".npy")  # what `write` writes
 COORDINATE = "coordinate_"  # and a number: columns of a model's coordinates
+MODE = "mode_"  # and a number: columns of the shapes of images
 REDSHIFT = "spectrum_redshift"  # column of what a shift dictionary measured
 STREAMED = ".lance"  # an index, which takes rows as they come
 
@@ -74,13 +75,21 @@ class Embeddings:
     @property
     def coordinates(self) -> Float[np.ndarray, "B K"]:
         """What the model measured or expects beside; K is 0 if nothing."""
-        names = [name for name in self.columns if name.startswith(COORDINATE)]
-        rows = [self.columns[f"{COORDINATE}{k}"] for k in range(len(names))]
+        return self._numbered(COORDINATE)
+
+    @property
+    def modes(self) -> Float[np.ndarray, "B S"]:
+        """Shapes of images, see `survey.azimuthal`; S is 0 for spectra."""
+        return self._numbered(MODE)
+
+    def _numbered(self, prefix: str) -> Float[np.ndarray, "B _"]:
+        names = [name for name in self.columns if name.startswith(prefix)]
+        rows = [self.columns[f"{prefix}{k}"] for k in range(len(names))]
         return np.stack(rows, axis=1) if rows else np.empty((len(self), 0), np.float32)
 
     @property
     def evidence(self) -> Float[np.ndarray, "B E"]:
-        """All that the model says: vectors, coordinates, the redshift by its dictionary."""
+        """What the model says of a galaxy: vectors, coordinates, the redshift by its dictionary."""
         redshift = [c[:, None] for name, c in self.columns.items() if name == REDSHIFT]
         return np.hstack([self.vectors, self.coordinates, *redshift])
 
@@ -170,6 +179,6 @@ def as_numpy(column: Any) -> np.ndarray:
     return array.astype(str) if pa.types.is_string(column.type) else array
 
 
-def named(coordinates: Float[np.ndarray, "B K"]) -> dict[str, np.ndarray]:
-    """Columns of a model's coordinates."""
-    return {f"{COORDINATE}{k}": column for k, column in enumerate(coordinates.T)}
+def named(prefix: str, numbers: Float[np.ndarray, "B K"]) -> dict[str, np.ndarray]:
+    """Columns of a model's coordinates, or of shapes."""
+    return {f"{prefix}{k}": column for k, column in enumerate(numbers.T)}

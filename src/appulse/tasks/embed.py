@@ -13,7 +13,7 @@ from ..align.model import Model
 from ..device import Precision
 from ..files import Paths
 from ..progress import track
-from ..search.embeddings import REDSHIFT, Embeddings, named
+from ..search.embeddings import COORDINATE, MODE, REDSHIFT, Embeddings, named
 from ..survey.images import Images
 from ..survey.readers import iter_images, iter_spectra, modality_of
 from ..survey.rejects import Rejects
@@ -34,9 +34,9 @@ def embed_images(
     device: str = "auto",
     precision: Precision = "float32",
 ) -> Embeddings:
-    """Embeddings of images, batch after batch, with positions and coordinates.
+    """Embeddings of images, batch after batch, with positions, coordinates and shapes.
 
-    The latter are what the model expects of the spectrum, see `Model.coordinates`.
+    Coordinates are what the model expects of the spectrum, see `Model.coordinates`.
     """
     return joined(stream_images(model, batches, device=device, precision=precision))
 
@@ -62,7 +62,8 @@ def stream_images(
     name = model.hash()
     for b in _regrouped(batches, model.image.batch_size):
         made = model.describe(b, device=device, precision=precision)
-        columns = {"ra": b.ra, "dec": b.dec, **named(made.coordinates)}
+        beside = named(COORDINATE, made.coordinates) | named(MODE, made.modes)
+        columns = {"ra": b.ra, "dec": b.dec, **beside}
         yield Embeddings(b.ids, made.vectors, "image", name, columns)
 
 
@@ -74,7 +75,7 @@ def stream_spectra(
     for b in _regrouped(batches, model.spectrum.batch_size):
         made = model.describe(b, device=device, precision=precision)
         z = {REDSHIFT: made.redshift[:, 0]} if made.redshift.size else {}
-        columns = {"ra": b.ra, "dec": b.dec, **z, **named(made.coordinates)}
+        columns = {"ra": b.ra, "dec": b.dec, **z, **named(COORDINATE, made.coordinates)}
         yield Embeddings(b.ids, made.vectors, "spectrum", name, columns)
 
 

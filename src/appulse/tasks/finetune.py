@@ -2,8 +2,9 @@
 
 A small network learns on frozen embeddings first; then, if wanted, the tower's last blocks learn
 with it (linear probing, then fine-tuning: Kumar et al. 2022). What stays is better on validation.
+Classes of images are told by their shapes, too.
 
-Shapes: B galaxies, T tokens, E token width, F features, D embedding, P numbers.
+Shapes: B galaxies, T tokens, E token width, F features, D embedding, S modes, P numbers.
 """
 
 import copy
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..align.model import Model, ModelConfig
+from ..align.model import Model, ModelConfig, shapes
 from ..device import resolve_device
 from ..metrics import Estimate, accuracy, balanced_accuracy, bootstrap, r2
 from ..progress import track
@@ -48,7 +49,7 @@ TRAINING = TrainingConfig(  # of the last blocks
 
 
 class Finetuned(nn.Module):
-    """A tower and a small network that reads its embeddings.
+    """A tower and a small network that reads its embeddings, and shapes for classes of images.
 
     Attributes:
         names: Of the properties, or of the one class.
@@ -72,16 +73,26 @@ class Finetuned(nn.Module):
         """What the tower reads."""
         return "spectrum" if self.about["model"]["image"] is None else "image"
 
-    def forward(self, embedding: Float[Tensor, "B D"]) -> Float[Tensor, "B P"]:
+    def forward(
+        self, embedding: Float[Tensor, "B D"], modes: Float[Tensor, "B S"]
+    ) -> Float[Tensor, "B P"]:
         """Numbers that the code turns into targets."""
-        return self.net((F.normalize(embedding.float(), dim=1) - self.mean) / self.std)
+        seen = torch.cat([F.normalize(embedding.float(), dim=1), modes], dim=1)
+        return self.net((seen - self.mean) / self.std)
+
+    def modes(self, galaxies: Galaxies) -> Float[Tensor, "B S"]:
+        """Shapes of galaxies, if the network reads any; else S is 0."""
+        found = torch.from_numpy(shapes(galaxies))
+        return found if self.code.classes is not None else found[:, :0]
 
     @torch.inference_mode()
     def predict(self, galaxies: Galaxies, *, device: str = "auto") -> Targets:
         """Properties, shape (B, P), or class names, shape (B,)."""
         place = resolve_device(device)
         self.to(place).eval()
-        parts = [self(self.tower(inputs)).cpu() for inputs in _inputs(self.tower, galaxies, place)]
+        modes = self.modes(galaxies).to(place).split(AT_ONCE)
+        inputs = _inputs(self.tower, galaxies, place)
+        parts = [self(self.tower(x), m).cpu() for x, m in zip(inputs, modes, strict=True)]
         return self.code.decode(torch.cat(parts).double().numpy())
 
     def save(self, path: Path) -> None:
@@ -153,11 +164,11 @@ def finetune(
     tower, about = _tower_for(model, galaxies)
     if blocks > len(tower.trunk.blocks):
         raise ValueError(f"{blocks} blocks are to learn; the tower has {len(tower.trunk.blocks)}")
-    embed: Any = model.embed_images if isinstance(galaxies, Images) else model.embed_spectra
-    vectors = embed(galaxies, device=device)
+    made = model.describe(galaxies, device=device)
+    seen = np.hstack([made.vectors, made.modes]) if y.ndim == 1 else made.vectors
     order = np.random.default_rng(training.seed).permutation(len(y))
     fit, stop, test = np.split(order, [int(share * len(y)) for share in SHARES])
-    probe = MLPProbe.fit(vectors[fit], y[fit], vectors[stop], y[stop], training.seed)
+    probe = MLPProbe.fit(seen[fit], y[fit], seen[stop], y[stop], training.seed)
     tuned = Finetuned(tower, probe, names, about)
     if blocks:
         _train_tail(tuned, galaxies, y, (fit, stop), blocks, training, out / "training", device)
@@ -188,17 +199,19 @@ def _train_tail(
     training = replace(training, batch_size=min(training.batch_size, len(fit)))
     tail = _Tail(tuned, blocks).to(place)
     features, tokens = _tokens(tuned.tower, galaxies, blocks, place)
+    modes = tuned.modes(galaxies)
     target = torch.from_numpy(tuned.code.encode(y)).float().to(place)
     config = {"stage": "finetune", "blocks": blocks, "training": asdict(training)}
     config["data"] = digest({"tokens": tokens, "target": target})
 
-    def take(rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        return features[rows].to(place), tokens[rows].to(place).float(), target[rows]
+    def take(rows: np.ndarray) -> tuple[Tensor, ...]:
+        seen = (x[rows].to(place).float() for x in (features, tokens, modes))
+        return (*seen, target[rows])
 
-    def loss(tail: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        return tuned.code.loss(tail(*batch[:2]), batch[2])
+    def loss(tail: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        return tuned.code.loss(tail(*batch[:-1]), batch[-1])
 
-    def batches(step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def batches(step: int) -> Iterator[tuple[Tensor, ...]]:
         return map(take, BatchOrder(fit, **training.order(step)))
 
     @torch.no_grad()
@@ -230,12 +243,15 @@ class _Tail(nn.Module):
         return self._tower.trunk.blocks[-self.count :]
 
     def forward(
-        self, features: Float[Tensor, "B F"], tokens: Float[Tensor, "B T E"]
+        self,
+        features: Float[Tensor, "B F"],
+        tokens: Float[Tensor, "B T E"],
+        modes: Float[Tensor, "B S"],
     ) -> Float[Tensor, "B P"]:
-        """Numbers, from what the blocks before saw."""
+        """Numbers, from what the blocks before saw, and shapes."""
         for block in self._blocks:
             tokens = block(tokens)
-        return self.tuned(self._tower.head(features, self._tower.trunk.norm(tokens)))
+        return self.tuned(self._tower.head(features, self._tower.trunk.norm(tokens)), modes)
 
 
 @torch.no_grad()

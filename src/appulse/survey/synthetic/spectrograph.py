@@ -123,9 +123,11 @@ def photons() -> Pixels:
 def transmission() -> Pixels:
     """Of telluric bands and dichroics: 1 beside them."""
     wave = desi_grid()
-    air = 1 - sum(depth * _gaussian(wave, center, sigma) for center, sigma, depth in TELLURIC)
-    arms = 1 - sum(depth * _gaussian(wave, center, sigma) for center, sigma, depth in DICHROICS)
-    return air * arms
+    lost = [
+        sum((depth * _gaussian(wave, center, sigma) for center, sigma, depth in bands), 0 * wave)
+        for bands in (TELLURIC, DICHROICS)
+    ]
+    return (1 - lost[0]) * (1 - lost[1])
 
 
 @cache
