@@ -1,10 +1,9 @@
 """Generated spectra against spectra of the nearest neighbours of a galaxy's image.
 
-    python benchmarks/generate.py FOLDER [--galaxies 26000] [--train 3000] [--test 1000]
+    python benchmarks/generate.py v2-100k.lance WORK [--test 1000]
 
-FOLDER holds the demo's stages; those that lack are run. A generator is learned from the first
-galaxies of head-train and asked about images of test galaxies. Rivals look among the same
-head-train galaxies: the spectra of the 16 nearest in image embeddings, and a Gaussian (Ledoit &
+WORK holds the demo's stages on that survey; those that lack are run. A generator is learned from
+head-train and asked about images of test galaxies. Rivals look among the same galaxies: the spectra of the 16 nearest in image embeddings, and a Gaussian (Ledoit &
 Wolf's covariance) fitted to them. All are compared by CRPS (less is better; pairs of draws are
 averaged so that 16 draws are as good as many): in the 18 numbers of a spectrum (redshift,
 brightness, 16 components at rest), in the observed flux in bands of 16 Å relative to the galaxy's
@@ -32,7 +31,7 @@ from appulse.survey.store import SurveyStore
 from appulse.survey.survey import label_columns
 from appulse.tasks.generate import Generator, latents
 from record import write_result
-from stages import prepare
+from stages import embeddings
 
 NEIGHBOURS, DRAWS, FREE = 16, 64, 2000
 BAND = 20  # pixels of 0.8 Å
@@ -155,18 +154,17 @@ def population(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--galaxies", type=int, default=26_000)
-    parser.add_argument("--train", type=int, default=3000)
+    parser.add_argument("survey", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--train", type=int, help="all of head-train, if left out")
     parser.add_argument("--test", type=int, default=1000)
     arguments = parser.parse_args()
-    stages = prepare(arguments.folder, arguments.galaxies)
-    store = SurveyStore.open(stages.survey)
+    store, made = SurveyStore.open(arguments.survey), embeddings(arguments.survey, arguments.work)
     column = label_columns(store.names)["redshift"]
     parts = {}
     for part, n in (("head-train", arguments.train), ("test", arguments.test)):
         taken = store.take(store.rows(part)[:n], ["spectra", column])
-        images = Embeddings.read(stages.embeddings / f"{part}-image.parquet")[:n]
+        images = Embeddings.read(made / f"{part}-image.parquet")[:n]
         parts[part] = taken["spectra"], taken[column], images
     start = time.process_time()
     generator = Generator.fit(*parts["head-train"], device="cpu")

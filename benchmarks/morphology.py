@@ -4,8 +4,9 @@
 
 A ResNet learns the true morphology of simulated galaxies, drawn as the viewer shows them. Then, in
 five folds of the real images, four classes are told by a logistic regression on its frozen
-features, by the whole network fine-tuned, by the same network from scratch, and by random forests
-on ten measured features. Settings are the first that were tried, on other folds; regularisation is
+features, by the whole network fine-tuned, by the same network from scratch, by random forests
+on ten measured features, and by a logistic regression on shapes, with and without the network's
+features. Settings are the first that were tried, on other folds; regularisation is
 chosen inside the training folds. Networks see images of one size and of one brightness, and answer
 with the mean of 24 views. An interrupted benchmark goes on from WORK; results are written after
 every method.
@@ -36,7 +37,9 @@ from torch import Tensor, nn
 from appulse.evaluate.resnet import ResNet, ResNetConfig
 from appulse.image.distortions import moved
 from appulse.metrics import accuracy, balanced_accuracy, bootstrap, difference, macro_f1
+from appulse.survey.azimuthal import azimuthal_modes
 from appulse.survey.batches import BatchOrder
+from appulse.survey.images import Images
 from appulse.survey.resample import fit
 from appulse.survey.rgb import to_rgb
 from appulse.survey.store import SurveyStore
@@ -44,6 +47,7 @@ from appulse.training.loop import TrainingConfig, train
 from appulse.training.run import RunFolder
 from appulse.units import PIXEL_SCALE
 from hand_features import hand_features
+from realism_sizes import ZOO_R90
 from record import write_result
 
 FOLDS, SEED = 5, 1
@@ -53,6 +57,7 @@ PART = 0.5  # of that frame in a view: 4 radii that hold 90 % of the light, see 
 RADII = 7.5  # effective radii in a view of a simulated galaxy, a little less
 ZOOMS = (0.42, 0.5, 0.6)  # parts of the frame in the views that are averaged
 NETWORK = ResNetConfig(width=32)
+R90, BRIGHTNESS = 4.5, 0.3  # arcsec and nanomaggies per pixel that pictures are taken to have
 SIMULATIONS = {"batch_size": 64, "learning_rate": 3e-3, "weight_decay": 0.05}
 GALAXY_ZOO = {"batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.05}
 SCORES: dict[str, Callable[..., float]] = {
@@ -99,15 +104,19 @@ def methods(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Names and answers, cheap ones first."""
     frozen, hand = features(simulated, pictures), hand_features(pictures)
+    looks = shapes(pictures)
     for weight in (None, "balanced"):
         forest = RandomForestClassifier(500, class_weight=weight, random_state=0)
         yield f"random forest, {weight or 'plain'}", in_folds(forest, hand, y, folds)
-    for weight in (None, "balanced"):
-        head = LogisticRegressionCV(
-            Cs=[0.01, 0.1, 1.0, 10.0], class_weight=weight, max_iter=3000, scoring="accuracy"
-        )
-        head = make_pipeline(StandardScaler(), head)
-        yield f"frozen features, {weight or 'plain'}", in_folds(head, frozen, y, folds)
+    seen = {"frozen features": frozen, "shapes": looks,
+            "shapes and frozen features": np.hstack([looks, frozen])}  # fmt: skip
+    for name, x in seen.items():
+        for weight in (None, "balanced"):
+            head = LogisticRegressionCV(
+                Cs=[0.01, 0.1, 1.0, 10.0], class_weight=weight, max_iter=3000, scoring="accuracy"
+            )
+            head = make_pipeline(StandardScaler(), head)
+            yield f"{name}, {weight or 'plain'}", in_folds(head, x, y, folds)
     for name, first in (("fine-tuned", simulated), ("from scratch", None)):
         yield name, tuned_in_folds(first, pictures, y, folds, work / name)
 
@@ -144,6 +153,12 @@ def alike(rgb: Float[Tensor, "B 3 y x"]) -> Float[Tensor, "B 3 y x"]:
     centre = rgb[:, :, middle - some : middle + some, middle - some : middle + some].mean(1)
     top = centre.flatten(1).quantile(0.98, dim=1).clamp(min=0.05)
     return (rgb / top[:, None, None, None]).clamp(-0.2, 1.5)
+
+
+def shapes(pictures: Float[Tensor, "B 3 y x"]) -> Float[np.ndarray, "B S"]:
+    """Azimuthal modes, as if all galaxies had one size and one brightness."""
+    flux = BRIGHTNESS * pictures.numpy()
+    return azimuthal_modes(Images.from_arrays(flux, pixel_scale=R90 / (ZOO_R90 / 2)))
 
 
 def shown(examples: Examples) -> Float[Tensor, "B 3 v u"]:

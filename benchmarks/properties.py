@@ -1,10 +1,9 @@
 """Posteriors of galaxies: log score, coverage and TARP, beside neural spline flows.
 
-    python benchmarks/properties.py FOLDER [--galaxies 26000] [--train 3000] [--test 5000]
+    python benchmarks/properties.py v2-100k.lance WORK [--test 5000]
 
-FOLDER holds the demo's stages (survey.lance, spectrum, align, embeddings); those that lack are
-run. One posterior is learned from the first galaxies of head-train (3,000 are head-train of a
-survey of 20,000), and scored on the first of test, from image, spectrum, both, and photometry.
+WORK holds the demo's stages on that survey; those that lack are run. One posterior is learned from
+head-train, and scored on the first of test, from image, spectrum, both, and photometry.
 For each evidence a neural spline flow (Durkan et al. 2019; zuko) is learned from the same galaxies,
 each with as much CPU time as ours took for all of them; the better of two sizes, by validation, is
 scored. For "both" there is another one in our coordinates: it gets our regression, and learns what
@@ -32,7 +31,7 @@ from appulse.survey.store import SurveyStore
 from appulse.survey.survey import PROPERTIES, label_columns
 from appulse.tasks.properties import GalaxyPosterior, Observed
 from record import write_result
-from stages import prepare
+from stages import embeddings
 
 EVIDENCE = {**SUBSETS, "photometry": ("photometry",)}
 SIZES = ((3, 64), (5, 128))  # transforms and hidden width of the spline flows
@@ -55,10 +54,10 @@ class Part(NamedTuple):
         return {name: self.evidence.blocks[name] for name in names}
 
 
-def read(store: SurveyStore, embeddings: Path, part: str, n: int) -> Part:
+def read(store: SurveyStore, made: Path, part: str, n: int | None) -> Part:
     columns = label_columns(store.names)
     values = store.columns([columns[name] for name in PROPERTIES], part)
-    evidence = observed_part(store, embeddings, part)
+    evidence = observed_part(store, made, part)
     return Part(evidence[:n], np.stack(list(values.values()), 1)[:n])
 
 
@@ -187,15 +186,14 @@ def figures(asked: GalaxyPosterior, test: Part, draws: dict[str, np.ndarray]) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--galaxies", type=int, default=26_000)
-    parser.add_argument("--train", type=int, default=3000)
+    parser.add_argument("survey", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--train", type=int, help="all of head-train, if left out")
     parser.add_argument("--test", type=int, default=5000)
     arguments = parser.parse_args()
-    stages = prepare(arguments.folder, arguments.galaxies)
-    store = SurveyStore.open(stages.survey)
-    train = read(store, stages.embeddings, "head-train", arguments.train)
-    test = read(store, stages.embeddings, "test", arguments.test)
+    store, made = SurveyStore.open(arguments.survey), embeddings(arguments.survey, arguments.work)
+    train = read(store, made, "head-train", arguments.train)
+    test = read(store, made, "test", arguments.test)
     asked, seconds = learn(train, label_columns(store.names))
     print(f"ours: {seconds:.0f} CPU-s, {len(train.theta)} galaxies; {len(test.theta)} scored")
     results, draws = score(asked.posterior, train, test, seconds)
