@@ -3,12 +3,13 @@
     python benchmarks/generate.py v2-100k.lance WORK [--test 1000]
 
 WORK holds the demo's stages on that survey; those that lack are run. A generator is learned from
-head-train and asked about images of test galaxies. Rivals look among the same galaxies: the spectra of the 16 nearest in image embeddings, and a Gaussian (Ledoit &
-Wolf's covariance) fitted to them. All are compared by CRPS (less is better; pairs of draws are
-averaged so that 16 draws are as good as many): in the 18 numbers of a spectrum (redshift,
-brightness, 16 components at rest), in the observed flux in bands of 16 Å relative to the galaxy's
-median flux, and in break, lines and colours measured on the spectra. Without an image, generated
-spectra are compared with the test population by Wasserstein distances.
+head-train and asked about images of test galaxies. Rivals look among the same galaxies: the
+spectra of the 16 nearest in image embeddings, and a Gaussian (Ledoit & Wolf's covariance) fitted to
+them. All are compared by CRPS (less is better; pairs of draws are averaged so that 16 draws are as
+good as many): in the 18 numbers of a spectrum (redshift, brightness, 16 components at rest), in the
+observed flux in bands of 16 Å relative to the galaxy's median flux, and in break, lines and colours
+measured on the spectra. Without an image, generated spectra are compared with the test population
+by Wasserstein distances.
 """
 
 import argparse
