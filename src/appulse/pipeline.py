@@ -176,28 +176,25 @@ def align(
         },
     )
     cache = out / "cache"
-    if run.finished:
-        by_first_rank(lambda: shutil.rmtree(cache, ignore_errors=True))
-        return
-    parts = {
-        part: cache_pairs(cache / part, model, store, part, device, training.precision)
-        for part in ("encoder-train", "validation")
-    }
-    pairs = parts["encoder-train"]
-    everything = pairs.take(slice(None), ["image.features", "spectrum.features"])
-    model.standardise(everything["image.features"], everything["spectrum.features"])
-    held_out = take_pairs(parts["validation"], slice(1000), place)
-    train(
-        model,
-        pair_loss,
-        pair_batches(pairs, training, place),
-        training,
-        run,
-        validate=lambda model: retrieval(model, held_out),
-        device=device,
-        title="align",
-    )
-    by_first_rank(lambda: shutil.rmtree(cache))
+    if not run.finished:
+        pairs, others = (
+            cache_pairs(cache / part, model, store, part, device, training.precision)
+            for part in ("encoder-train", "validation")
+        )
+        everything = pairs.take(slice(None), ["image.features", "spectrum.features"])
+        model.standardise(everything["image.features"], everything["spectrum.features"])
+        held_out = take_pairs(others, slice(1000), place)
+        train(
+            model,
+            pair_loss,
+            pair_batches(pairs, training, place),
+            training,
+            run,
+            validate=lambda model: retrieval(model, held_out),
+            device=device,
+            title="align",
+        )
+    by_first_rank(lambda: shutil.rmtree(cache, ignore_errors=True))
 
 
 def _model_to_align(recipe: Recipe, spectrum_run: Path, image_run: Path | None) -> Model:
