@@ -27,9 +27,9 @@ from appulse.evaluate.supervised import (
     read_pixels,
     resnet,
 )
-from appulse.survey.azimuthal import azimuthal_modes
 from appulse.survey.spectra import Spectra
 from appulse.survey.store import SurveyStore
+from appulse.survey.structure import structure
 from appulse.survey.survey import PROPERTIES, Survey
 from appulse.tasks.probes import KNNProbe, MLPProbe
 from features_towers import NANOMAGGIES, TOTAL, VARIANTS, Towers, Vectors, same, without_brightness
@@ -90,14 +90,14 @@ class Bench:
         axes = PCA(64, random_state=0, svd_solver="randomized").fit(self.looked(look, some))
         return {p: axes.transform(self.looked(look, rows)) for p, rows in self.rows.items()}
 
-    def shapes(self) -> Vectors:
-        """Azimuthal modes of the images, in units of their scatter."""
+    def structure(self) -> Vectors:
+        """Of the images, in units of its scatter."""
 
         def look(survey: Survey) -> np.ndarray:
-            return azimuthal_modes(survey.images)
+            return structure(survey.images)
 
-        modes = {part: self.looked(look, rows) for part, rows in self.rows.items()}
-        return {part: found / modes["head-train"].std(0) for part, found in modes.items()}
+        found = {part: self.looked(look, rows) for part, rows in self.rows.items()}
+        return {part: values / found["head-train"].std(0) for part, values in found.items()}
 
     def looked(self, look: Callable[[Survey], np.ndarray], rows: np.ndarray) -> np.ndarray:
         """What `look` makes of some rows, a few at a time."""
@@ -164,10 +164,8 @@ def features(bench: Bench, seed: int, counts: Sequence[int]) -> None:
                 for count in counts:
                     some = partial(probed, bench, seen, seed, count)
                     bench.kept(f"{name}, {kind}, {count} labels", seed, some)
-    shapes = bench.kept("vectors of shapes", 0, bench.shapes)
-    said = kinds(bench.kept("vectors of appulse", seed, partial(towers.aligned, "appulse")))
-    seen = {p: np.hstack([said["image and expected"][p], shapes[p]]) for p in SIZES}
-    bench.kept("appulse, image with shapes", seed, partial(probed, bench, seen, seed))
+    x = bench.kept("vectors of structure", 0, bench.structure)
+    bench.kept("structure, image", seed, partial(probed, bench, x, seed))
 
 
 def kinds(made: Vectors) -> dict[str, Vectors]:
@@ -218,22 +216,17 @@ def baselines(bench: Bench) -> None:
     towers = Towers(bench.survey, bench.work / "seed-0", 0)
     flux = {part: NANOMAGGIES * np.sinh(towers.features(part).image) for part in SIZES}
     for name, some in (("aperture", slice(None)), ("g, r, z", slice(TOTAL, TOTAL + 1))):
-        x = {part: x_of(rows, some) for part, rows in flux.items()}
+        x = {
+            part: magnitudes_and_colours(rows.reshape(len(rows), 3, -1)[:, :, some])
+            for part, rows in flux.items()
+        }
         for kind, learner in (("boosting", Boosting), ("MLP", MLPProbe)):
             bench.kept(f"{name} {kind}, image", 0, partial(learned, bench, learner, x))
-    shapes = bench.kept("vectors of shapes", 0, bench.shapes)
-    seen = {p: np.hstack([x_of(flux[p], slice(None)), shapes[p]]) for p in SIZES}
-    bench.kept("aperture and shape MLP, image", 0, partial(learned, bench, MLPProbe, seen))
     for modality, look in PIXELS.items():
         components = partial(bench.components, look)
         x = bench.kept(f"principal components, {modality}", 0, components)
         bench.kept(f"PCA, {modality}", 0, partial(probed, bench, x, 0))
     bench.kept("template cross-correlation, spectrum", 0, bench.template_redshifts)
-
-
-def x_of(flux: np.ndarray, apertures: slice) -> np.ndarray:
-    """What baselines see of some apertures."""
-    return magnitudes_and_colours(flux.reshape(len(flux), 3, -1)[:, :, apertures])
 
 
 def learned(bench: Bench, learner: type[Boosting] | type[MLPProbe], x: Vectors) -> Made:

@@ -5,7 +5,7 @@
 A ResNet learns the true morphology of simulated galaxies, drawn as the viewer shows them. Then, in
 five folds of the real images, four classes are told by a logistic regression on its frozen
 features, by the whole network fine-tuned, by the same network from scratch, by random forests
-on ten measured features, and by a logistic regression on shapes, with and without the network's
+on ten measured features, and by a logistic regression on structure, with and without the network's
 features. Settings are the first that were tried, on other folds; regularisation is
 chosen inside the training folds. Networks see images of one size and of one brightness, and answer
 with the mean of 24 views. An interrupted benchmark goes on from WORK; results are written after
@@ -37,12 +37,12 @@ from torch import Tensor, nn
 from appulse.evaluate.resnet import ResNet, ResNetConfig
 from appulse.image.distortions import moved
 from appulse.metrics import accuracy, balanced_accuracy, bootstrap, difference, macro_f1
-from appulse.survey.azimuthal import azimuthal_modes
 from appulse.survey.batches import BatchOrder
 from appulse.survey.images import Images
 from appulse.survey.resample import fit
 from appulse.survey.rgb import to_rgb
 from appulse.survey.store import SurveyStore
+from appulse.survey.structure import structure
 from appulse.training.loop import TrainingConfig, train
 from appulse.training.run import RunFolder
 from appulse.units import PIXEL_SCALE
@@ -104,12 +104,12 @@ def methods(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Names and answers, cheap ones first."""
     frozen, hand = features(simulated, pictures), hand_features(pictures)
-    looks = shapes(pictures)
+    looks = measured(pictures)
     for weight in (None, "balanced"):
         forest = RandomForestClassifier(500, class_weight=weight, random_state=0)
         yield f"random forest, {weight or 'plain'}", in_folds(forest, hand, y, folds)
-    seen = {"frozen features": frozen, "shapes": looks,
-            "shapes and frozen features": np.hstack([looks, frozen])}  # fmt: skip
+    seen = {"frozen features": frozen, "structure": looks,
+            "structure and frozen features": np.hstack([looks, frozen])}  # fmt: skip
     for name, x in seen.items():
         for weight in (None, "balanced"):
             head = LogisticRegressionCV(
@@ -155,10 +155,10 @@ def alike(rgb: Float[Tensor, "B 3 y x"]) -> Float[Tensor, "B 3 y x"]:
     return (rgb / top[:, None, None, None]).clamp(-0.2, 1.5)
 
 
-def shapes(pictures: Float[Tensor, "B 3 y x"]) -> Float[np.ndarray, "B S"]:
-    """Azimuthal modes, as if all galaxies had one size and one brightness."""
+def measured(pictures: Float[Tensor, "B 3 y x"]) -> Float[np.ndarray, "B S"]:
+    """Structure, as if all galaxies had one size and one brightness."""
     flux = BRIGHTNESS * pictures.numpy()
-    return azimuthal_modes(Images.from_arrays(flux, pixel_scale=R90 / (ZOO_R90 / 2)))
+    return structure(Images.from_arrays(flux, pixel_scale=R90 / (ZOO_R90 / 2)))
 
 
 def shown(examples: Examples) -> Float[Tensor, "B 3 v u"]:

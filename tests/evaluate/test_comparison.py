@@ -11,7 +11,7 @@ from appulse.evaluate.protocol import CLASS_SCORES, RANK_SCORES, REDSHIFT_SCORES
 from appulse.evaluate.sample import PARTS, Sample
 from appulse.evaluate.scores import grouped, score_all
 from appulse.evaluate.study import Study
-from appulse.search.embeddings import COORDINATE, MODE, named
+from appulse.search.embeddings import COORDINATE, STRUCTURE, named
 from appulse.survey.survey import PROPERTIES
 
 OURS = {
@@ -25,7 +25,6 @@ PIXELS = {
     ("g, r, z MLP", "image"),
     ("aperture boosting", "image"),
     ("aperture MLP", "image"),
-    ("aperture and shape MLP", "image"),
     ("PCA + k-NN", "image"),
     ("PCA + k-NN", "spectrum"),
 }
@@ -183,23 +182,24 @@ def test_embeddings_of_other_galaxies_are_refused(study):
         study.sample.choose({**study.embedded, "test": other})
 
 
-def test_shapes_tell_the_morphology_and_nothing_else(study):
-    """Modes name the class and the redshift; vectors say nothing: only the class is found."""
+def test_structure_has_probes_of_its_own(study):
+    """It names the class, on a scale of its own; vectors say nothing of it."""
     rng, embedded = np.random.default_rng(4), {}
+    kinds = np.unique(study.labels["head-train"]["morphology"])
     for part, (image, spectrum) in study.embedded.items():
-        labels = study.labels[part]
-        kinds = np.unique(study.labels["head-train"]["morphology"])
-        told = (labels["morphology"][:, None] == kinds).astype(np.float32)
-        modes = named(MODE, np.hstack([told, labels["redshift"][:, None]]).astype(np.float32))
-        vectors = rng.normal(size=image.vectors.shape).astype(np.float32)
-        embedded[part] = replace(image, vectors=vectors, columns=modes), spectrum
+        told = study.labels[part]["morphology"][:, None] == kinds
+        noise = rng.normal(size=image.vectors.shape).astype(np.float32)
+        columns = named(STRUCTURE, 1000 * told.astype(np.float32))
+        embedded[part] = replace(image, vectors=noise, columns=columns), spectrum
     asked = replace(study, embedded=embedded)
-    assert asked.looks("image")["test"].shape[1] == image.vectors.shape[1] + len(kinds) + 1
-    probe = next(m for m in from_embeddings(asked) if m.name == "appulse MLP probe image all")
-    scores = score_all(grouped(said_by([probe])), asked.sample)
-    found = {(r.target, r.metric): r.value for r in scores if not r.rival}
-    assert found["morphology", "accuracy"] > 0.95
-    assert found["redshift", "R²"] < 0.1
+    np.testing.assert_allclose(asked.structure()["head-train"].std(axis=0), 1, rtol=1e-5)
+    probes = [m for m in from_embeddings(asked) if m.name.endswith("MLP probe image all")]
+    scores = score_all(grouped(said_by(probes)), asked.sample)
+    found = {r.method: r.value for r in scores if r.metric == "accuracy" and not r.rival}
+    assert found["appulse structure, MLP probe"] > 0.95
+    assert found["appulse, MLP probe"] < 0.6
+    names = {method.name for method in from_embeddings(study)}
+    assert not any("structure" in name for name in names)
 
 
 def test_coordinates_count_as_much_as_the_embedding(study):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from appulse.survey.azimuthal import NUMBERS, azimuthal_modes
 from appulse.survey.parts import Split
 from appulse.survey.store import SurveyStore
+from appulse.survey.structure import structure
 from appulse.survey.survey import LABELS, label_columns
 from appulse.tasks.embed import KEPT, embed_images, embed_spectra, embed_survey
 
@@ -71,9 +71,10 @@ def test_a_survey_without_labels_has_positions_and_what_was_measured(model, gala
     store = SurveyStore.create(tmp_path / "bare.lance", [bare])
     image, spectrum = embed_survey(model, store, device="cpu")
     measured = {f"coordinate_{k}" for k in range(5)}
-    assert set(image.columns) == {"ra", "dec", *measured, *(f"mode_{k}" for k in range(NUMBERS))}
-    np.testing.assert_allclose(image.modes, azimuthal_modes(galaxies.images), atol=1e-6)
-    assert spectrum.modes.shape == (len(spectrum), 0)
+    expected = {f"structure_{k}" for k in range(structure(galaxies.images).shape[1])}
+    assert set(image.columns) == {"ra", "dec", *measured, *expected}
+    np.testing.assert_allclose(image.structure, structure(galaxies.images), atol=1e-5)
+    assert spectrum.structure.shape == (len(spectrum), 0)
     assert set(spectrum.columns) == {"ra", "dec", "spectrum_redshift", *measured}
 
 

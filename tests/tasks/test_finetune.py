@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from appulse.survey.azimuthal import NUMBERS
 from appulse.survey.images import Images
+from appulse.survey.structure import structure
 from appulse.tasks.finetune import TRAINING, Finetuned, _Tail, _tokens, finetune
 from appulse.tasks.probes import MLPProbe
 
@@ -59,7 +59,7 @@ def test_the_tail_continues_where_the_tokens_were_taken(model, some):
     tail = _Tail(tuned, 1)
     features, tokens = _tokens(model.image, some.images, 1, torch.device("cpu"))
     predicted = probe.code.decode(
-        tail(features, tokens, tuned.modes(some.images)).detach().double().numpy()
+        tail(features, tokens, tuned.structure(some.images)).detach().double().numpy()
     )
     np.testing.assert_allclose(predicted, probe.predict(vectors), rtol=1e-4, atol=1e-5)
     learns = {name for name, p in tail.named_parameters() if p.requires_grad}
@@ -92,7 +92,7 @@ def test_classes_are_learned_too(model, some, tmp_path):
     assert set(loaded) <= {"far", "near"}
 
 
-def test_shapes_tell_classes_of_images_alone(model, some, tmp_path):
+def test_structure_tells_classes_of_images(model, some, tmp_path):
     """Flat and round galaxies at any angle; of a spectrum or a property nothing else is read."""
     rng = np.random.default_rng(0)
     y, x = np.meshgrid(*[np.arange(64) - 31.5] * 2, indexing="ij")
@@ -106,7 +106,7 @@ def test_shapes_tell_classes_of_images_alone(model, some, tmp_path):
     made = Images.from_arrays(flux.astype(np.float32))
     tuned, scores = finetune(model, made, names, ["look"], tmp_path / "a", device="cpu")
     assert scores["accuracy"].value > 0.9
-    assert len(tuned.mean) == model.config.image.head.embedding + NUMBERS
+    assert len(tuned.mean) == model.config.image.head.embedding + structure(made).shape[1]
     z, kinds = some.columns["redshift_true"][:, None], names[:60]
     for galaxies, target in ((some.images, z), (some.spectra, kinds)):
         tuned, _ = finetune(model, galaxies, target, ["x"], tmp_path / "b", device="cpu")

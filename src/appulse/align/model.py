@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from ..device import Precision, autocast, fast_products, resolve_device
 from ..image import preprocess as image_preprocess
 from ..spectrum import preprocess as spectrum_preprocess
-from ..survey.azimuthal import azimuthal_modes
 from ..survey.images import Images
 from ..survey.spectra import Spectra
+from ..survey.structure import structure
 from ..training.run import digest, load_weights, read_config
 from .expectation import Expectation
 from .head import AttentionPool, Head, HeadConfig
@@ -64,11 +64,11 @@ class Description(NamedTuple):
     vectors: Float[np.ndarray, "B D"]  # unit vectors in the shared space
     coordinates: Float[np.ndarray, "B K"]  # see `Model.coordinates`; K is 0 if it measures none
     redshift: Float[np.ndarray, "B Z"]  # of spectra, by the dictionary; Z is 0 if there is none
-    modes: Float[np.ndarray, "B S"]  # of images: their shapes, see `survey.azimuthal`; else S is 0
+    structure: Float[np.ndarray, "B S"]  # of images, see `survey.structure`; else S is 0
 
     @property
     def evidence(self) -> Float[np.ndarray, "B E"]:
-        """All but the shape side by side: what a posterior of galaxies takes."""
+        """All but the structure side by side: what a posterior of galaxies takes."""
         return np.hstack([self.vectors, self.coordinates, self.redshift])
 
 
@@ -192,7 +192,7 @@ class Model(nn.Module):
     def describe(
         self, galaxies: Images | Spectra, *, device: str = "auto", precision: Precision = "float32"
     ) -> Description:
-        """Embeddings, coordinates, redshifts and shapes in one go."""
+        """Embeddings, coordinates, redshifts and structure in one go."""
         place = resolve_device(device)
         tower: Any = self.image if isinstance(galaxies, Images) else self.spectrum
         self.to(place).eval()
@@ -203,7 +203,7 @@ class Model(nn.Module):
                 vectors = F.normalize(tower(inputs).float(), dim=1)
                 parts.append((vectors, *self._measured(tower, vectors, inputs.features)))
         unit, coordinates, z = (torch.cat(x).cpu().numpy() for x in zip(*parts, strict=True))
-        return Description(unit, coordinates, z, shapes(galaxies))
+        return Description(unit, coordinates, z, structure_of(galaxies))
 
     def _measured(
         self, tower: ImageTower | SpectrumTower, vectors: Tensor, features: Tensor
@@ -224,10 +224,10 @@ class Model(nn.Module):
         return digest({"settings": torch.frombuffer(text, dtype=torch.uint8), **self.state_dict()})
 
 
-def shapes(galaxies: Images | Spectra) -> Float[np.ndarray, "B S"]:
-    """Azimuthal modes of images; of spectra nothing, S is 0."""
+def structure_of(galaxies: Images | Spectra) -> Float[np.ndarray, "B S"]:
+    """Structure of images; of spectra nothing, S is 0."""
     if isinstance(galaxies, Images):
-        return azimuthal_modes(galaxies)
+        return structure(galaxies)
     return np.empty((len(galaxies), 0), np.float32)
 
 

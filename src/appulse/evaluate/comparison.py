@@ -14,15 +14,7 @@ from ..spectrum.redshift import CALIBRATION
 from ..survey.survey import label_columns
 from ..tasks.probes import KNNProbe, MLPProbe
 from .baselines import Boosting, PhotometryMatch, TemplateMatch
-from .measured import (
-    BATCH,
-    TOTAL,
-    Features,
-    Measured,
-    component_scores,
-    magnitudes,
-    with_shapes,
-)
+from .measured import BATCH, TOTAL, Features, Measured, component_scores, magnitudes
 from .protocol import Learner, Predictions, fit_predict
 from .results import Modality
 from .retrieval import Matches, rank
@@ -55,14 +47,16 @@ def methods(study: Study) -> list[Method]:
 
 
 def from_embeddings(study: Study) -> list[Method]:
-    """Probes of both modalities, the redshift that spectra carry beside, and retrieval."""
+    """Probes of all that is said of either modality, the redshifts of spectra, and retrieval."""
     model, probes = {"model": study.model_hash}, []
     for modality in MODALITIES:
-        features, looks = study.features(modality), study.looks(modality)
-        probes += probed(study, "appulse", modality, features, model, looks=looks)
+        probes += probed(study, "appulse", modality, study.features(modality), model)
         coordinates = study.coordinates(modality)
         if coordinates["test"].shape[1]:
             probes += probed(study, "appulse coordinates", modality, coordinates, model)
+    structure = study.structure()
+    if structure["test"].shape[1]:
+        probes += probed(study, "appulse structure", "image", structure, model)
     alone = [Method("appulse retrieval", lambda seed: _retrieval(study), model)]
     test = study.embedded["test"][1]
     if REDSHIFT in test.columns and "redshift" in study.labels["test"]:
@@ -78,15 +72,13 @@ def probed(
     vectors: Mapping[str, np.ndarray],
     config: Mapping[str, Any],
     *,
-    looks: Mapping[str, np.ndarray] | None = None,
     baseline: bool = False,
 ) -> list[Method]:
-    """k-NN and an MLP on frozen vectors, from all labels and from fewer; see `fit_predict`."""
-    seen, called = (vectors, looks or vectors), f"{name}, "
+    """k-NN and an MLP on frozen vectors, from all labels and from fewer."""
     return [
         Method(
             f"{name} {probe} {modality} {count or 'all'}",
-            partial(_probe, study, called + probe, modality, seen, baseline, count, probe),
+            partial(_probe, study, f"{name}, {probe}", modality, vectors, baseline, count, probe),
             {**config, "labels": count},
             seeds[:1] if probe == "k-NN" and count is None else seeds,  # no chance in it
         )
@@ -99,16 +91,15 @@ def _probe(
     study: Study,
     name: str,
     modality: Modality,
-    seen: tuple[Mapping[str, Any], Mapping[str, Any]],
+    vectors: Mapping[str, np.ndarray],
     baseline: bool,
     count: int | None,
     probe: str,
     seed: int,
 ) -> list[Predictions]:
     some, learner = study.chosen(count, seed), PROBES[probe](seed)
-    x, looks, y = (fewer(known, some) for known in (*seen, study.labels))
-    learned = fit_predict(name, modality, learner, x, y, looks=looks, baseline=baseline, seed=seed)
-    return [learned]
+    x, y = fewer(vectors, some), fewer(study.labels, some)
+    return [fit_predict(name, modality, learner, x, y, baseline=baseline, seed=seed)]
 
 
 def _retrieval(study: Study) -> list[Predictions]:
@@ -136,7 +127,6 @@ def from_pixels(study: Study) -> list[Method]:
         ("g, r, z MLP", "image", "MLP probe", total),
         ("aperture boosting", "image", "boosting", every),
         ("aperture MLP", "image", "MLP probe", every),
-        ("aperture and shape MLP", "image", "MLP probe", lambda: with_shapes(study.measured)),
         ("PCA + k-NN", "image", "k-NN", lambda: component_scores(study.measured, "image")),
         ("PCA + k-NN", "spectrum", "k-NN", lambda: component_scores(study.measured, "spectrum")),
     )

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from sklearn.decomposition import PCA
 
 from ..progress import track
-from ..survey.azimuthal import azimuthal_modes
 from ..survey.photometry import aperture_fluxes, band_fluxes, filter_fluxes
 from ..survey.survey import Survey
 from . import baselines
@@ -34,7 +33,6 @@ class Measured(NamedTuple):
     image: Float[np.ndarray, "B P"]
     spectrum: Float[np.ndarray, "B Q"]
     brightness: Float[np.ndarray, "B 1"]
-    modes: Float[np.ndarray, "B S"]  # see `survey.azimuthal`
 
     @property
     def r_magnitude(self) -> Float[np.ndarray, "B"]:
@@ -63,7 +61,6 @@ def _measure_batch(survey: Survey) -> Measured:
         image=baselines.image_pixels(survey.images.filled()),
         spectrum=baselines.spectrum_pixels(survey.spectra),
         brightness=baselines.brightness(survey.spectra),
-        modes=azimuthal_modes(survey.images),
     )
 
 
@@ -73,12 +70,6 @@ def magnitudes(measured: Mapping[str, Measured], apertures: slice) -> Features:
         part: baselines.magnitudes_and_colours(m.apertures[:, :, apertures])
         for part, m in measured.items()
     }
-
-
-def with_shapes(measured: Mapping[str, Measured]) -> Features:
-    """Magnitudes and colours in all apertures, and shapes."""
-    light = magnitudes(measured, slice(None))
-    return {part: np.hstack([light[part], m.modes]) for part, m in measured.items()}
 
 
 def component_scores(measured: Mapping[str, Measured], modality: str) -> Features:

@@ -114,7 +114,6 @@ def fit_predict(
     features: Mapping[str, Features],
     labels: Mapping[str, Columns],
     *,
-    looks: Mapping[str, Features] | None = None,
     baseline: bool = False,
     seed: int = 0,
 ) -> Predictions:
@@ -126,13 +125,11 @@ def fit_predict(
         learner: `KNNProbe`, `MLPProbe`, `Boosting` or a `SupervisedLearner`.
         features: By part: "head-train", "validation", "test"; vectors, or pixels for networks.
         labels: Survey columns by part, at least "head-train" and "validation".
-        looks: What the morphology is learned from, if not from the features.
         baseline: Whether the method is one to beat.
         seed: That the learner has, to be noted.
     """
     start = time.process_time()
-    values = _properties(learner, features, labels)
-    values |= _morphology(learner, looks or features, labels)
+    values = _properties(learner, features, labels) | _morphology(learner, features, labels)
     seconds = time.process_time() - start
     n_train = len(features["head-train"])
     return Predictions(method, modality, values, n_train, baseline, seconds, seed)

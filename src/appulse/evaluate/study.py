@@ -73,13 +73,11 @@ class Study:
         unit = np.where(scatter > 0, scatter, 1)
         return {p: np.hstack([LENGTH * vectors[p], coordinates[p] / unit]) for p in PARTS}
 
-    def looks(self, modality: str) -> dict[str, np.ndarray]:
-        """`features`, and shapes of images in units of their scatter: what tells morphologies."""
-        place, features = ("image", "spectrum").index(modality), self.features(modality)
-        modes = {part: self.embedded[part][place].modes for part in PARTS}
-        scatter = modes["head-train"].std(axis=0)
-        unit = np.where(scatter > 0, scatter, 1)
-        return {part: np.hstack([features[part], modes[part] / unit]) for part in PARTS}
+    def structure(self) -> dict[str, np.ndarray]:
+        """Structure of the images in units of its scatter, by part; (B, 0) if it is not known."""
+        found = {part: self.embedded[part][0].structure for part in PARTS}
+        scatter = found["head-train"].std(axis=0)
+        return {part: values / np.where(scatter > 0, scatter, 1) for part, values in found.items()}
 
     @property
     def training_sizes(self) -> list[tuple[int | None, Sequence[int]]]:

@@ -17,7 +17,7 @@ Modality = Literal["image", "spectrum"]
 RESERVED = ("id", "modality", "embedding")  # column names of the table form
 SUFFIXES = (".parquet", ".fits", ".npy")  # what `write` writes
 COORDINATE = "coordinate_"  # and a number: columns of a model's coordinates
-MODE = "mode_"  # and a number: columns of the shapes of images
+STRUCTURE = "structure_"  # and a number: columns of the structure of images
 REDSHIFT = "spectrum_redshift"  # column of what a shift dictionary measured
 STREAMED = ".lance"  # an index, which takes rows as they come
 
@@ -78,9 +78,9 @@ class Embeddings:
         return self._numbered(COORDINATE)
 
     @property
-    def modes(self) -> Float[np.ndarray, "B S"]:
-        """Shapes of images, see `survey.azimuthal`; S is 0 for spectra."""
-        return self._numbered(MODE)
+    def structure(self) -> Float[np.ndarray, "B S"]:
+        """Of images, see `survey.structure`; S is 0 for spectra."""
+        return self._numbered(STRUCTURE)
 
     def _numbered(self, prefix: str) -> Float[np.ndarray, "B _"]:
         names = [name for name in self.columns if name.startswith(prefix)]
@@ -180,5 +180,5 @@ def as_numpy(column: Any) -> np.ndarray:
 
 
 def named(prefix: str, numbers: Float[np.ndarray, "B K"]) -> dict[str, np.ndarray]:
-    """Columns of a model's coordinates, or of shapes."""
+    """Columns of a model's coordinates, or of structure."""
     return {f"{prefix}{k}": column for k, column in enumerate(numbers.T)}

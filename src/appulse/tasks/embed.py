@@ -13,7 +13,7 @@ from ..align.model import Model
 from ..device import Precision
 from ..files import Paths
 from ..progress import track
-from ..search.embeddings import COORDINATE, MODE, REDSHIFT, Embeddings, named
+from ..search.embeddings import COORDINATE, REDSHIFT, STRUCTURE, Embeddings, named
 from ..survey.images import Images
 from ..survey.readers import iter_images, iter_spectra, modality_of
 from ..survey.rejects import Rejects
@@ -34,7 +34,7 @@ def embed_images(
     device: str = "auto",
     precision: Precision = "float32",
 ) -> Embeddings:
-    """Embeddings of images, batch after batch, with positions, coordinates and shapes.
+    """Embeddings of images, batch after batch, with positions, coordinates and structure.
 
     Coordinates are what the model expects of the spectrum, see `Model.coordinates`.
     """
@@ -62,7 +62,7 @@ def stream_images(
     name = model.hash()
     for b in _regrouped(batches, model.image.batch_size):
         made = model.describe(b, device=device, precision=precision)
-        beside = named(COORDINATE, made.coordinates) | named(MODE, made.modes)
+        beside = named(COORDINATE, made.coordinates) | named(STRUCTURE, made.structure)
         columns = {"ra": b.ra, "dec": b.dec, **beside}
         yield Embeddings(b.ids, made.vectors, "image", name, columns)
 

@@ -2,9 +2,9 @@
 
 A small network learns on frozen embeddings first; then, if wanted, the tower's last blocks learn
 with it (linear probing, then fine-tuning: Kumar et al. 2022). What stays is better on validation.
-Classes of images are told by their shapes, too.
+Classes of images are told by their structure, too.
 
-Shapes: B galaxies, T tokens, E token width, F features, D embedding, S modes, P numbers.
+Shapes: B galaxies, T tokens, E token width, F features, D embedding, S structure, P numbers.
 """
 
 import copy
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..align.model import Model, ModelConfig, shapes
+from ..align.model import Model, ModelConfig, structure_of
 from ..device import resolve_device
 from ..metrics import Estimate, accuracy, balanced_accuracy, bootstrap, r2
 from ..progress import track
@@ -49,7 +49,7 @@ TRAINING = TrainingConfig(  # of the last blocks
 
 
 class Finetuned(nn.Module):
-    """A tower and a small network that reads its embeddings, and shapes for classes of images.
+    """A tower and a small network that reads its embeddings, for classes of images structure too.
 
     Attributes:
         names: Of the properties, or of the one class.
@@ -74,15 +74,15 @@ class Finetuned(nn.Module):
         return "spectrum" if self.about["model"]["image"] is None else "image"
 
     def forward(
-        self, embedding: Float[Tensor, "B D"], modes: Float[Tensor, "B S"]
+        self, embedding: Float[Tensor, "B D"], structure: Float[Tensor, "B S"]
     ) -> Float[Tensor, "B P"]:
         """Numbers that the code turns into targets."""
-        seen = torch.cat([F.normalize(embedding.float(), dim=1), modes], dim=1)
+        seen = torch.cat([F.normalize(embedding.float(), dim=1), structure], dim=1)
         return self.net((seen - self.mean) / self.std)
 
-    def modes(self, galaxies: Galaxies) -> Float[Tensor, "B S"]:
-        """Shapes of galaxies, if the network reads any; else S is 0."""
-        found = torch.from_numpy(shapes(galaxies))
+    def structure(self, galaxies: Galaxies) -> Float[Tensor, "B S"]:
+        """Of galaxies, if the network reads it; else S is 0."""
+        found = torch.from_numpy(structure_of(galaxies))
         return found if self.code.classes is not None else found[:, :0]
 
     @torch.inference_mode()
@@ -90,9 +90,9 @@ class Finetuned(nn.Module):
         """Properties, shape (B, P), or class names, shape (B,)."""
         place = resolve_device(device)
         self.to(place).eval()
-        modes = self.modes(galaxies).to(place).split(AT_ONCE)
+        structure = self.structure(galaxies).to(place).split(AT_ONCE)
         inputs = _inputs(self.tower, galaxies, place)
-        parts = [self(self.tower(x), m).cpu() for x, m in zip(inputs, modes, strict=True)]
+        parts = [self(self.tower(x), s).cpu() for x, s in zip(inputs, structure, strict=True)]
         return self.code.decode(torch.cat(parts).double().numpy())
 
     def save(self, path: Path) -> None:
@@ -165,7 +165,7 @@ def finetune(
     if blocks > len(tower.trunk.blocks):
         raise ValueError(f"{blocks} blocks are to learn; the tower has {len(tower.trunk.blocks)}")
     made = model.describe(galaxies, device=device)
-    seen = np.hstack([made.vectors, made.modes]) if y.ndim == 1 else made.vectors
+    seen = np.hstack([made.vectors, made.structure]) if y.ndim == 1 else made.vectors
     order = np.random.default_rng(training.seed).permutation(len(y))
     fit, stop, test = np.split(order, [int(share * len(y)) for share in SHARES])
     probe = MLPProbe.fit(seen[fit], y[fit], seen[stop], y[stop], training.seed)
@@ -199,13 +199,13 @@ def _train_tail(
     training = replace(training, batch_size=min(training.batch_size, len(fit)))
     tail = _Tail(tuned, blocks).to(place)
     features, tokens = _tokens(tuned.tower, galaxies, blocks, place)
-    modes = tuned.modes(galaxies)
+    structure = tuned.structure(galaxies)
     target = torch.from_numpy(tuned.code.encode(y)).float().to(place)
     config = {"stage": "finetune", "blocks": blocks, "training": asdict(training)}
     config["data"] = digest({"tokens": tokens, "target": target})
 
     def take(rows: np.ndarray) -> tuple[Tensor, ...]:
-        seen = (x[rows].to(place).float() for x in (features, tokens, modes))
+        seen = (x[rows].to(place).float() for x in (features, tokens, structure))
         return (*seen, target[rows])
 
     def loss(tail: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
@@ -246,12 +246,12 @@ class _Tail(nn.Module):
         self,
         features: Float[Tensor, "B F"],
         tokens: Float[Tensor, "B T E"],
-        modes: Float[Tensor, "B S"],
+        structure: Float[Tensor, "B S"],
     ) -> Float[Tensor, "B P"]:
-        """Numbers, from what the blocks before saw, and shapes."""
+        """Numbers, from what the blocks before saw, and structure."""
         for block in self._blocks:
             tokens = block(tokens)
-        return self.tuned(self._tower.head(features, self._tower.trunk.norm(tokens)), modes)
+        return self.tuned(self._tower.head(features, self._tower.trunk.norm(tokens)), structure)
 
 
 @torch.no_grad()

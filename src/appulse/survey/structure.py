@@ -1,7 +1,8 @@
-"""Shapes of galaxies in numbers: azimuthal Fourier modes of the light in rings around the centre.
+"""Structure of galaxies in numbers that need no model: profiles, colours, and azimuthal modes.
 
-Disks at an angle, bars and arms make the light in a ring vary twice around; a bar's two maxima lie
-on one line from ring to ring, an arm's turn (Elmegreen & Elmegreen 1985; Laurikainen et al. 2004).
+How light grows from aperture to aperture tells disks from spheroids. Disks at an angle, bars and
+arms make the light in a ring vary twice around; a bar's two maxima lie on one line from ring to
+ring, an arm's turn (Elmegreen & Elmegreen 1985; Laurikainen et al. 2004).
 
 Shapes: B galaxies, P pixels, R rings, M modes, S numbers in all.
 """
@@ -13,6 +14,7 @@ from jaxtyping import Bool, Complex, Float
 
 from ..units import PIXEL_SCALE
 from .images import Images
+from .photometry import aperture_fluxes
 from .resample import to_scale
 from .rgb import to_flux
 
@@ -20,20 +22,27 @@ RINGS = (0.4, 1.0, 1.5, 2.0, 2.6, 3.3, 4.2, 5.2, 6.5, 8.0, 9.4)  # edges, arcsec
 MODES = (0, 1, 2, 3)  # maxima around a ring
 LAGS = (1, 2)  # rings apart, whose phases of mode 2 are compared
 SOFTENING = 0.02  # nanomaggies per pixel, the mean of g, r and z: faint arms count beside the core
-NUMBERS = (len(RINGS) - 1) * len(MODES) + 2 * sum(len(RINGS) - 1 - lag for lag in LAGS)
+BRIGHTNESS = 0.5  # nanomaggies; fluxes in apertures count by arcsinh of their ratio to this
 _WHOLE = 0.5  # a ring of which less is seen says nothing
 _LEAST = 0.02  # amplitude whose phase is noise
+
+
+def structure(images: Images) -> Float[np.ndarray, "B S"]:
+    """Colours in apertures, growth from aperture to aperture, then `azimuthal_modes`."""
+    images = to_scale(to_flux(images))
+    light = np.arcsinh(aperture_fluxes(images) / BRIGHTNESS)
+    steps = [np.diff(light, axis=axis).reshape(len(images), -1) for axis in (1, 2)]
+    return np.hstack([*steps, azimuthal_modes(images)]).astype(np.float32)
 
 
 def azimuthal_modes(images: Images) -> Float[np.ndarray, "B S"]:
     """Amplitudes by ring and mode; then how phases of mode 2 turn from ring to ring.
 
-    They are of arcsinh of the mean of g, r and z at 0.262″, the same for a galaxy turned or
-    mirrored. For two rings the cosine of the phases' difference and the size of its sine follow,
-    both times the geometric mean of the amplitudes. Rings that are mostly masked, or outside the
-    image, have 0.
+    They are of arcsinh of the mean of g, r and z [nanomaggies, pixels of 0.262″], and the same for
+    a galaxy turned or mirrored. For two rings the cosine of the phases' difference and the size of
+    its sine follow, both times the geometric mean of the amplitudes. Rings that are mostly masked,
+    or outside the image, have 0.
     """
-    images = to_scale(to_flux(images))
     modes = _modes(np.arcsinh(images.filled().mean(axis=1) / SOFTENING))
     seen = _seen(np.logical_not(images.mask.any(axis=1)))
     modes = np.where(seen[..., None], modes, 0)

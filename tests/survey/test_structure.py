@@ -5,8 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appulse.survey.azimuthal import LAGS, MODES, NUMBERS, RINGS, SOFTENING, azimuthal_modes
 from appulse.survey.images import Images
+from appulse.survey.photometry import APERTURES, aperture_fluxes
+from appulse.survey.structure import (
+    BRIGHTNESS,
+    LAGS,
+    MODES,
+    RINGS,
+    SOFTENING,
+    azimuthal_modes,
+    structure,
+)
 from appulse.units import PIXEL_SCALE
 
 SIZE, COUNT = 80, len(RINGS) - 1
@@ -38,7 +47,7 @@ def test_amplitudes_are_those_put_in(m):
     radius, angle = polar()
     light = 3 - radius / 5 + 0.6 * np.cos(m * angle - 1.3)
     found = azimuthal_modes(images(light))
-    assert found.shape == (1, NUMBERS)
+    assert found.shape == (1, 10 * 4 + 2 * 9 + 2 * 8)
     middles = np.array([(3 - radius / 5)[(radius >= a) & (radius < b)].mean()
                         for a, b in pairwise(RINGS)])  # fmt: skip
     np.testing.assert_allclose(amplitudes(found)[:, 0], middles, atol=0.02)
@@ -72,9 +81,7 @@ def test_turned_and_mirrored_galaxies_have_the_same_shape(seed, turned, mirrored
     light = np.random.default_rng(seed).gamma(1, 1, (SIZE, SIZE))
     other = np.rot90(light, turned)
     other = other[:, ::-1] if mirrored else other
-    np.testing.assert_allclose(
-        azimuthal_modes(images(light)), azimuthal_modes(images(other)), atol=2e-5
-    )
+    np.testing.assert_allclose(structure(images(light)), structure(images(other)), atol=2e-5)
 
 
 def test_masked_pixels_do_not_count():
@@ -98,6 +105,18 @@ def test_finer_pixels_say_the_same():
         y, x = np.meshgrid(*[scale * (np.arange(size) - (size - 1) / 2)] * 2, indexing="ij")
         flux = 2 * scale**2 * np.exp(-np.hypot(x, 2 * y) / 2)
         cube = np.repeat(flux[None, None], 3, axis=1).astype(np.float32)
-        return azimuthal_modes(Images.from_arrays(cube, pixel_scale=scale))
+        return structure(Images.from_arrays(cube, pixel_scale=scale))
 
     np.testing.assert_allclose(galaxy(PIXEL_SCALE / 2, 160), galaxy(PIXEL_SCALE, 80), atol=0.06)
+
+
+def test_colours_and_growth_come_first():
+    rng, apertures = np.random.default_rng(1), len(APERTURES)
+    made = Images.from_arrays(rng.gamma(1, 0.1, (2, 3, SIZE, SIZE)).astype(np.float32))
+    found = structure(made)
+    light = np.arcsinh(aperture_fluxes(made) / BRIGHTNESS)
+    colours = found[:, : 2 * apertures].reshape(2, 2, apertures)
+    np.testing.assert_allclose(colours[:, 0], light[:, 1] - light[:, 0], atol=1e-5)
+    growth = found[:, 2 * apertures :][:, : 3 * (apertures - 1)].reshape(2, 3, apertures - 1)
+    np.testing.assert_allclose(growth, light[:, :, 1:] - light[:, :, :-1], atol=1e-5)
+    np.testing.assert_allclose(found[:, 5 * apertures - 3 :], azimuthal_modes(made), atol=1e-5)
