@@ -134,7 +134,7 @@ def test_the_results_are_plausible(demo):
         assert scores["appulse", direction, "partner", "top-10"] > 0.6
     assert scores["appulse, MLP probe", "spectrum", "redshift", "R²"] > 0.3
     assert scores["appulse, redshift coordinate", "spectrum", "redshift", "within .003"] > 0.6
-    assert scores["template cross-correlation", "spectrum", "redshift", "within .003"] > 0.85
+    assert scores["template cross-correlation", "spectrum", "redshift", "within .003"] > 0.8
 
 
 def test_evaluate_goes_on_with_what_is_there(capsys, tmp_path, demo, run, recipe, monkeypatch):

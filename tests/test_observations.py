@@ -27,7 +27,7 @@ def test_files_are_paired_and_the_rest_is_accounted_for(tmp_path, files):
     numbers = [2, 3, 4, 6, 7, 8, 9]
     assert made.ids.tolist() == [str(1000 + i) for i in numbers]
     assert made.columns["image_id"].tolist() == [f"galaxy-{i:02d}" for i in numbers]
-    np.testing.assert_array_equal(made.images.flux, files.galaxies.images.flux[numbers])
+    np.testing.assert_allclose(made.images.flux, files.galaxies.images.flux[numbers], atol=1e-6)
     expected = files.galaxies.spectra.flux[numbers]
     np.testing.assert_allclose(made.spectra.flux, expected, rtol=1e-6)
 

