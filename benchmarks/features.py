@@ -31,7 +31,7 @@ from appulse.survey.spectra import Spectra
 from appulse.survey.store import SurveyStore
 from appulse.survey.structure import structure
 from appulse.survey.survey import PROPERTIES, Survey
-from appulse.tasks.probes import KNNProbe, MLPProbe
+from appulse.tasks.probes import KNNProbe, MLPProbe, RidgeProbe
 from features_towers import NANOMAGGIES, TOTAL, VARIANTS, Towers, Vectors, same, without_brightness
 
 COUNTS = (100, 300, 1000, 3000)  # labels, and all
@@ -202,6 +202,7 @@ def probed(bench: Bench, seen: Vectors, seed: int, count: int | None = None) -> 
     others = seen["validation"], bench.y["validation"]
     made = {
         "k-NN": KNNProbe.fit(x, y, *others).predict(seen["test"]),
+        "ridge": RidgeProbe.fit(x, y, *others).predict(seen["test"]),
         "MLP": MLPProbe.fit(x, y, *others, seed=seed).predict(seen["test"]),
     }
     if count is None:

@@ -16,8 +16,10 @@ from appulse.survey.survey import PROPERTIES
 
 OURS = {
     ("appulse, k-NN", "image"),
+    ("appulse, ridge", "image"),
     ("appulse, MLP probe", "image"),
     ("appulse, k-NN", "spectrum"),
+    ("appulse, ridge", "spectrum"),
     ("appulse, MLP probe", "spectrum"),
 }
 PIXELS = {

@@ -50,7 +50,7 @@ def test_every_rival_predicts(said, study):
     n = len(study.sample.rows("head-train"))
     sizes = {(p.method, p.modality, p.n_train): set(p.values) for p in rows}
     everything = {*PROPERTIES, "morphology"}
-    probes = {"k-NN", "MLP probe"}
+    probes = {"k-NN", "ridge", "MLP probe"}
     expected = {
         ("ResNet", "image", n): everything,
         ("ResNet", "image", 40): set(PROPERTIES),

@@ -5,7 +5,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from appulse.metrics import accuracy, r2
 from appulse.tasks import network, probes
-from appulse.tasks.probes import KNNProbe, MLPProbe
+from appulse.tasks.probes import KNNProbe, MLPProbe, RidgeProbe
 
 
 def make(n, seed, width=8):
@@ -63,6 +63,36 @@ def test_no_known_neighbour_gives_the_mean():
     y = np.where(x < 5, x, np.nan)
     predicted = KNNProbe.fit(x, y, x[:5], y[:5]).predict(np.array([[39.0]]))
     assert predicted[0, 0] == pytest.approx(2.0)
+
+
+def test_ridge_is_the_closed_form(parts, monkeypatch):
+    """(XᵀX + λ)⁻¹ Xᵀy of what is centred, over the galaxies that have the target."""
+    (x, y, _), (x_val, y_val, _), (x_test, _, _) = parts
+    monkeypatch.setattr(probes, "PENALTIES", (30.0,))
+    holes = np.where((np.arange(len(x)) % 3 == 0)[:, None], y, np.nan)
+    holes[:, 1] = y[:, 1]
+    found = RidgeProbe.fit(x, holes, x_val, y_val).predict(x_test)
+    mean, std = x.mean(0, dtype=float), x.std(0, dtype=float)
+    for k, known in enumerate(np.isfinite(holes).T):
+        seen, target = ((x - mean) / std)[known], y[known, k]
+        middle, level = seen.mean(0), target.mean()
+        inner = (seen - middle).T @ (seen - middle) + 30 * np.eye(x.shape[1])
+        slope = np.linalg.solve(inner, (seen - middle).T @ (target - level))
+        expected = level + ((x_test - mean) / std - middle) @ slope
+        np.testing.assert_allclose(found[:, k], expected, rtol=1e-6)
+
+
+def test_the_penalty_is_the_best_on_validation(parts):
+    """Few galaxies: noise is best left alone, a clean slope is not."""
+    (x, _, names), (x_val, _, names_val), (x_test, _, names_test) = parts
+    rng = np.random.default_rng(6)
+    y, y_val = (np.stack([rng.normal(size=len(v)), v[:, 0]], axis=1) for v in (x[:30], x_val))
+    probe = RidgeProbe.fit(x[:30], y, x_val, y_val)
+    assert probe.lines[0].alpha >= 1000
+    assert probe.lines[1].alpha == min(probes.PENALTIES)
+    told = RidgeProbe.fit(x, names, x_val, names_val)
+    assert accuracy(told.predict(x_test), names_test) > 0.85
+    assert len({line.alpha for line in told.lines}) == 1
 
 
 @pytest.mark.parametrize(("learner", "r2_limit"), [(KNNProbe, 0.55), (MLPProbe, 0.93)])

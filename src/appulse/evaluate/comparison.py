@@ -12,7 +12,7 @@ from sklearn.metrics.pairwise import euclidean_distances
 from ..search.embeddings import REDSHIFT
 from ..spectrum.redshift import CALIBRATION
 from ..survey.survey import label_columns
-from ..tasks.probes import KNNProbe, MLPProbe
+from ..tasks.probes import KNNProbe, MLPProbe, RidgeProbe
 from .baselines import Boosting, PhotometryMatch, TemplateMatch
 from .measured import BATCH, TOTAL, Features, Measured, component_scores, magnitudes
 from .protocol import Learner, Predictions, fit_predict
@@ -37,6 +37,7 @@ class SeededMLP:
 
 PROBES: dict[str, Callable[[int], Learner]] = {
     "k-NN": lambda seed: KNNProbe,
+    "ridge": lambda seed: RidgeProbe,
     "MLP probe": SeededMLP,
 }
 
@@ -74,13 +75,13 @@ def probed(
     *,
     baseline: bool = False,
 ) -> list[Method]:
-    """k-NN and an MLP on frozen vectors, from all labels and from fewer."""
+    """k-NN, a ridge and an MLP on frozen vectors, from all labels and from fewer."""
     return [
         Method(
             f"{name} {probe} {modality} {count or 'all'}",
             partial(_probe, study, f"{name}, {probe}", modality, vectors, baseline, count, probe),
             {**config, "labels": count},
-            seeds[:1] if probe == "k-NN" and count is None else seeds,  # no chance in it
+            seeds[:1] if probe != "MLP probe" and count is None else seeds,  # no chance in it
         )
         for count, seeds in study.training_sizes
         for probe in PROBES

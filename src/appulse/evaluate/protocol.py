@@ -122,7 +122,7 @@ def fit_predict(
     Args:
         method: Name in the tables.
         modality: What the features were made of.
-        learner: `KNNProbe`, `MLPProbe`, `Boosting` or a `SupervisedLearner`.
+        learner: `KNNProbe`, `RidgeProbe`, `MLPProbe`, `Boosting` or a `SupervisedLearner`.
         features: By part: "head-train", "validation", "test"; vectors, or pixels for networks.
         labels: Survey columns by part, at least "head-train" and "validation".
         baseline: Whether the method is one to beat.

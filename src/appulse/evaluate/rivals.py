@@ -125,7 +125,7 @@ def _all_probes(
     seed: int,
     seconds: float,
 ) -> list[Predictions]:
-    """k-NN and an MLP from all labels, on vectors that a seed made."""
+    """k-NN, a ridge and an MLP from all labels, on vectors that a seed made."""
     methods = probed(replace(study, counts=()), name, modality, vectors, {}, baseline=True)
     made = [p for method in methods for p in method.run(seed)]
     return [replace(p, seed=seed, seconds=seconds + (p.seconds or 0)) for p in made]

@@ -5,9 +5,12 @@ Fit on galaxies that no encoder saw, choose on validation galaxies, report on ot
 Shapes: B galaxies (V for validation), D features, P targets, N neighbours.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
@@ -15,6 +18,7 @@ from .network import learn, mlp
 from .targets import Scale, TargetCode, Targets, ValTargets
 
 NEIGHBOURS = (4, 8, 16, 32, 64)  # numbers of neighbours to choose from
+PENALTIES = tuple(10.0**k for k in range(-2, 5))  # on squared slopes per standard unit
 WIDTH = 128
 
 Features = Float[np.ndarray, "B D"]
@@ -70,6 +74,40 @@ class KNNProbe:
         total = weight.sum(axis=1)
         mean = (weight * np.nan_to_num(y)).sum(axis=1) / np.where(total > 0, total, 1)
         return np.where(total > 0, mean, np.nanmean(self._y, axis=0))
+
+
+class RidgeProbe:
+    """Ridge regression on standardised features: the most careful where labels are few.
+
+    The penalty is chosen on validation, for each target; the indicators of classes share one.
+    """
+
+    def __init__(self, lines: Sequence[Ridge], scale: Scale, code: TargetCode):
+        self.lines, self.scale, self.code = lines, scale, code
+
+    @classmethod
+    def fit(cls, x: Features, y: Targets, x_val: ValFeatures, y_val: ValTargets) -> "RidgeProbe":
+        """Fits x and y with each of `PENALTIES`, and keeps those with the least squared error."""
+        _require_finite(x)
+        code, scale = TargetCode.of(y), Scale.of(x)
+        seen, asked = scale.apply(x), scale.apply(x_val)
+        fits = [[_line(seen, y, size) for y in code.encode(y).T] for size in PENALTIES]
+        found = np.stack([np.stack([f.predict(asked) for f in lines], axis=1) for lines in fits])
+        error = np.nanmean((found - code.encode(y_val)) ** 2, axis=1)
+        if code.classes is not None:
+            error = np.broadcast_to(error.sum(axis=1, keepdims=True), error.shape)
+        return cls([fits[best][k] for k, best in enumerate(error.argmin(axis=0))], scale, code)
+
+    def predict(self, x: Features) -> Targets:
+        """Numbers, shape (B, P), or class names, shape (B,)."""
+        seen = self.scale.apply(x)
+        return self.code.decode(np.stack([line.predict(seen) for line in self.lines], axis=1))
+
+
+def _line(x: Features, y: Float[np.ndarray, "B"], penalty: float) -> Ridge:
+    """Learned from the rows whose target is known."""
+    known = np.isfinite(y)
+    return Ridge(penalty).fit(x[known], y[known])
 
 
 class MLPProbe:
