@@ -75,7 +75,7 @@ def test_pictures_are_of_what_there_is(study):
     titles = [plot.title for plot in pictures(study, grouped([probe]), [])]
     assert titles[:3] == [
         "Predicted against true, from image embeddings",
-        "Morphology from image embeddings: who is taken for whom",
+        "Morphology, appulse, MLP probe, image: who is taken for whom",
         "Redshifts by magnitude and by redshift",
     ]
     assert len(titles) == 3 + 4 + 1

@@ -49,7 +49,8 @@ def pictures(study: Study, groups: Groups, results: Sequence[Result]) -> list[Pl
     ]
     probes.sort(key=lambda p: p.modality)
     plots = [scatter(p, truth) for p in probes]
-    plots += [confusion(p, truth) for p in probes if "morphology" in p.values]
+    looks = [p for (m, _), p in first.items() if m == "appulse structure, MLP probe"]
+    plots += [confusion(p, truth) for p in looks or probes if "morphology" in p.values]
     plots += _bins(study, first)
     plots += _labels(results)
     return [*plots, *galleries(study), space(study)]
@@ -73,7 +74,7 @@ def confusion(predictions: Predictions, truth: Columns) -> Plot:
     counts = np.zeros((len(classes), len(classes)), dtype=int)
     np.add.at(counts, tuple(places), 1)
     return Plot(
-        f"Morphology from {predictions.modality} embeddings: who is taken for whom",
+        f"Morphology, {predictions.method}, {predictions.modality}: who is taken for whom",
         confusion_matrix(counts, classes.tolist()),
         "Each row is a true class, with its galaxies in brackets; shares add up to 1 along it.",
     )
