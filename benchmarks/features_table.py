@@ -30,6 +30,7 @@ from record import RESULTS, write_result
 
 Score = Callable[[np.ndarray], float]  # of some test galaxies
 DRAWS = 500
+ENOUGH = 1000  # labels for an MLP; with fewer a ridge regression is the probe
 REDSHIFT: dict[str, Callable[..., float]] = {
     "NMAD": nmad,
     "within .003": partial(fraction_within, limit=0.003),
@@ -143,7 +144,7 @@ def _label_efficiency(table: Table, count: int) -> Iterator[tuple[str, dict[str,
     """Mean R² of the properties, and by how much ours is ahead."""
     labels = "" if count == table.all else f", {count} labels"
     for modality, rival in RIVALS.items():
-        ours = table.mean_r2(f"{FEW[modality]}{labels}", "MLP")
+        ours = table.mean_r2(f"{FEW[modality]}{labels}", "ridge" if count < ENOUGH else "MLP")
         theirs = table.mean_r2(f"{rival}, {count} labels", "properties")
         report = table.difference(ours, theirs)
         if ours and theirs:

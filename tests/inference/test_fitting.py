@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from appulse.inference.fitting import ALONE, WHOLE, _subset
+from appulse.inference.fitting import ALONE, WHOLE, FitConfig, _subset, steps_for
 
 
 def test_rows_see_all_their_evidence_or_one_block_or_a_part_and_never_nothing():
@@ -21,3 +21,19 @@ def test_what_lacks_stays_away_and_each_block_is_alone_as_often():
     assert kept.any(1).all()
     alone = kept[kept.sum(1) == 1].float().mean(0)
     assert alone.tolist() == pytest.approx([0.5, 0.0, 0.5], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("rows", "config", "expected"),
+    [
+        (3000, FitConfig(), 60 * 3000**0.5),
+        (3000, FitConfig(passes=150), 150 * 3000 / 256),
+        (40_000, FitConfig(passes=100, batch_size=250), 16_000),
+        (100, FitConfig(passes=2), 500),
+        (10**6, FitConfig(), 20_000),
+        (10**6, FitConfig(passes=10), 20_000),
+        (10**6, FitConfig(steps=7, passes=10), 7),
+    ],
+)
+def test_steps_follow_the_rows_within_bounds(rows, config, expected):
+    assert steps_for(rows, config) == int(expected)

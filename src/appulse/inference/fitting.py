@@ -30,6 +30,7 @@ class FitConfig:
     """How long and how fast to train."""
 
     steps: int | None = None  # None: by the number of rows, see `steps_for`
+    passes: float | None = None  # through the rows, None: fewer the more rows there are
     batch_size: int = 256
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
@@ -94,8 +95,11 @@ def training_rows(theta: Float[np.ndarray, "B D"], evidence: Evidence, prior: Pr
 
 
 def steps_for(rows: int, config: FitConfig) -> int:
-    """Steps for so many rows: the square root, since best-validation weights end a long fit."""
-    return config.steps or int(min(max(60 * rows**0.5, 500), 20_000))
+    """Steps for so many rows: so many passes, or as the square root; 500 to 20,000."""
+    if config.steps is not None:
+        return config.steps
+    steps = 60 * rows**0.5 if config.passes is None else config.passes * rows / config.batch_size
+    return int(min(max(steps, 500), 20_000))
 
 
 def fit_estimator(
