@@ -27,12 +27,12 @@ def test_what_lacks_stays_away_and_each_block_is_alone_as_often():
     ("rows", "config", "expected"),
     [
         (3000, FitConfig(), 60 * 3000**0.5),
-        (3000, FitConfig(passes=150), 150 * 3000 / 256),
-        (40_000, FitConfig(passes=100, batch_size=250), 16_000),
-        (100, FitConfig(passes=2), 500),
+        (3000, FitConfig(passes=150.0), 150 * 3000 / 256),
+        (40_000, FitConfig(passes=100.0, batch_size=250), 16_000),
+        (100, FitConfig(passes=2.0), 500),
         (10**6, FitConfig(), 20_000),
-        (10**6, FitConfig(passes=10), 20_000),
-        (10**6, FitConfig(steps=7, passes=10), 7),
+        (10**6, FitConfig(passes=10.0), 20_000),
+        (10**6, FitConfig(steps=7, passes=10.0), 7),
     ],
 )
 def test_steps_follow_the_rows_within_bounds(rows, config, expected):
