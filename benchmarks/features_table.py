@@ -30,7 +30,7 @@ from record import RESULTS, write_result
 
 Score = Callable[[np.ndarray], float]  # of some test galaxies
 DRAWS = 500
-ENOUGH = 1000  # labels for an MLP; with fewer a ridge regression is the probe
+ENOUGH = 300  # labels for an MLP; with fewer a ridge regression is the probe
 REDSHIFT: dict[str, Callable[..., float]] = {
     "NMAD": nmad,
     "within .003": partial(fraction_within, limit=0.003),
@@ -83,6 +83,13 @@ class Table:
         if any(score is None for score in scores):
             return None
         return lambda rows: float(np.mean([score(rows) for score in scores if score]))
+
+    def of_labels(self, name: str, count: int) -> Score | None:
+        """Mean R² of a network, or of our features by the probe for so many labels."""
+        if name in RIVALS.values():
+            return self.mean_r2(f"{name}, {count} labels", "properties")
+        labels = f", {count} labels" if count < self.all else ""
+        return self.mean_r2(f"{name}{labels}", "ridge" if count < ENOUGH else "MLP")
 
     def recall(self, name: str, k: int) -> Score | None:
         """How often an image's own spectrum is among the first k of 1,000, three pools."""
@@ -142,10 +149,8 @@ def goals(table: Table) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _label_efficiency(table: Table, count: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Mean R² of the properties, and by how much ours is ahead."""
-    labels = "" if count == table.all else f", {count} labels"
     for modality, rival in RIVALS.items():
-        ours = table.mean_r2(f"{FEW[modality]}{labels}", "ridge" if count < ENOUGH else "MLP")
-        theirs = table.mean_r2(f"{rival}, {count} labels", "properties")
+        ours, theirs = table.of_labels(FEW[modality], count), table.of_labels(rival, count)
         report = table.difference(ours, theirs)
         if ours and theirs:
             ratio = table.estimate(partial(_ahead, ours, theirs))
@@ -210,12 +215,9 @@ def figure(table: Table, path: Path) -> None:
     counts = [*COUNTS, table.all]
     panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")[1]
     for axis, (modality, rival) in zip(panels, RIVALS.items(), strict=True):
-        for name, probe in ((FEW[modality], "MLP"), (rival, "properties")):
-            points = []
-            for count in counts:
-                labels = f", {count} labels" if name == rival or count < table.all else ""
-                if score := table.mean_r2(f"{name}{labels}", probe):
-                    points.append((count, *table.estimate(score)))
+        for name in (FEW[modality], rival):
+            scored = {count: table.of_labels(name, count) for count in counts}
+            points = [(count, *table.estimate(score)) for count, score in scored.items() if score]
             x, y, low, high = np.array(points).T
             axis.errorbar(x, y, (y - low, high - y), marker="o", capsize=3, label=name)
         axis.set(xscale="log", xlabel="labelled galaxies", title=f"from {PLURAL[modality]}")
