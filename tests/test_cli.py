@@ -118,7 +118,7 @@ def test_demo_goes_on_and_ends_with_a_report(demo, run):
         assert (demo / name).stat().st_mtime_ns == (run.folder / name).stat().st_mtime_ns
     html = (demo / "report.html").read_text(encoding="utf-8")
     assert html.startswith("<!DOCTYPE html>")
-    assert html.count("data:image/svg+xml;base64,") == 17
+    assert html.count("data:image/svg+xml;base64,") == 16
     for method in ("appulse, MLP probe", "aperture boosting", "template cross-correlation"):
         assert method in html
     assert "This model was trained on simulated galaxies only." in html
