@@ -16,11 +16,11 @@ from appulse.align.model import Model
 from appulse.align.pairs import Pairs, Tokens, cache_pairs, pair_loss, retrieval, take_pairs
 from appulse.align.towers import ImageTower, ImageTowerConfig, pretraining_trunk
 from appulse.evaluate.feature_towers import Features, FeatureTowersConfig, fit_feature_towers
-from appulse.image.preprocess import SOFTENING as NANOMAGGIES
 from appulse.recipes import Recipe, tiny
 from appulse.spectrum.preprocess import BANDS
 from appulse.spectrum.preprocess import SOFTENING as DENSITY
 from appulse.survey.batches import BatchOrder
+from appulse.survey.photometry import SOFTENING as NANOMAGGIES
 from appulse.survey.store import SurveyStore
 from appulse.training.loop import TrainingConfig, train
 from appulse.training.run import RunFolder, digest

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from appulse.image.preprocess import FEATURES, SOFTENING, ImageInputs, prepare, random_dihedral
+from appulse.image.preprocess import FEATURES, ImageInputs, prepare, random_dihedral
 from appulse.survey.images import Images
 from appulse.survey.photometry import APERTURES
 from appulse.survey.rgb import to_rgb

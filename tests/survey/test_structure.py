@@ -6,13 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appulse.survey.images import Images
-from appulse.survey.photometry import APERTURES, aperture_fluxes
+from appulse.survey.photometry import APERTURES, SOFTENING, aperture_fluxes
 from appulse.survey.structure import (
-    BRIGHTNESS,
+    FAINT,
     LAGS,
     MODES,
     RINGS,
-    SOFTENING,
     azimuthal_modes,
     structure,
 )
@@ -28,7 +27,7 @@ def polar(size=SIZE):
 
 def images(light, **options):
     """Of one galaxy, whose arcsinh of brightness is given."""
-    flux = SOFTENING * np.sinh(np.asarray(light))
+    flux = FAINT * np.sinh(np.asarray(light))
     return Images.from_arrays(np.repeat(flux[None, None], 3, axis=1).astype(np.float32), **options)
 
 
@@ -114,7 +113,7 @@ def test_colours_and_growth_come_first():
     rng, apertures = np.random.default_rng(1), len(APERTURES)
     made = Images.from_arrays(rng.gamma(1, 0.1, (2, 3, SIZE, SIZE)).astype(np.float32))
     found = structure(made)
-    light = np.arcsinh(aperture_fluxes(made) / BRIGHTNESS)
+    light = np.arcsinh(aperture_fluxes(made) / SOFTENING)
     colours = found[:, : 2 * apertures].reshape(2, 2, apertures)
     np.testing.assert_allclose(colours[:, 0], light[:, 1] - light[:, 0], atol=1e-5)
     growth = found[:, 2 * apertures :][:, : 3 * (apertures - 1)].reshape(2, 3, apertures - 1)

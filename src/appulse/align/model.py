@@ -22,7 +22,7 @@ from ..image import preprocess as image_preprocess
 from ..spectrum import preprocess as spectrum_preprocess
 from ..survey.images import Images
 from ..survey.spectra import Spectra
-from ..survey.structure import structure
+from ..survey.structure import SETTINGS, structure
 from ..training.run import digest, load_weights, read_config
 from .expectation import Expectation
 from .head import AttentionPool, Head, HeadConfig
@@ -219,7 +219,8 @@ class Model(nn.Module):
 
     def hash(self) -> str:
         """Names weights, configuration and preprocessing: what embeddings must agree in."""
-        settings = [asdict(self.config), image_preprocess.SETTINGS, spectrum_preprocess.SETTINGS]
+        preprocessing = [image_preprocess.SETTINGS, spectrum_preprocess.SETTINGS, SETTINGS]
+        settings = [asdict(self.config), *preprocessing]
         text = bytearray(json.dumps(settings, sort_keys=True).encode())
         return digest({"settings": torch.frombuffer(text, dtype=torch.uint8), **self.state_dict()})
 

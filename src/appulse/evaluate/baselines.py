@@ -14,13 +14,12 @@ from sklearn.cluster import KMeans
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from ..spectrum.redshift import DictionaryConfig, ShiftDictionary, high_pass, unit_templates
-from ..survey.photometry import band_fluxes
+from ..survey.photometry import SOFTENING, band_fluxes, colours_and_growth
 from ..survey.spectra import Spectra
 from ..tasks.probes import Features, MLPProbe, ValFeatures
 from ..tasks.targets import Targets, ValTargets
 
-SOFTENING = 0.5  # nanomaggies: fluxes below behave linearly, above logarithmically
-BAND_SOFTENING = 0.1  # the same for spectra, 1e-17 erg/s/cm²/Å
+BAND_SOFTENING = 0.1  # of arcsinh for spectra, 1e-17 erg/s/cm²/Å
 FEWEST = 5  # galaxies of a template
 SHRINK = 0.1  # of a template's mean weight: where it has much less, it says less
 PIXEL_SOFTENING = 0.02  # nanomaggies per pixel; about the sky noise of a Legacy Surveys image
@@ -35,8 +34,7 @@ def magnitudes_and_colours(flux: Float[np.ndarray, "B 3 A"]) -> Float[np.ndarray
         flux: Nanomaggies in g, r, z; total fluxes are one aperture.
     """
     magnitude = np.arcsinh(flux / SOFTENING)
-    parts = (magnitude, np.diff(magnitude, axis=1), np.diff(magnitude, axis=2))
-    return np.concatenate([part.reshape(len(flux), -1) for part in parts], axis=1)
+    return np.hstack([magnitude.reshape(len(flux), -1), colours_and_growth(magnitude)])
 
 
 def image_pixels(flux: Float[np.ndarray, "B 3 y x"], side: int = 32) -> Float[np.ndarray, "B F"]:

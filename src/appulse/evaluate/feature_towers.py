@@ -20,11 +20,10 @@ from torch import Tensor, nn
 
 from ..align.towers import SpectrumTower
 from ..device import resolve_device
-from ..image import preprocess as image_preprocess
 from ..metrics import partner_ranks, recall_at_k
 from ..spectrum import preprocess as spectrum_preprocess
 from ..survey.batches import BatchOrder
-from ..survey.photometry import aperture_fluxes
+from ..survey.photometry import SOFTENING, aperture_fluxes
 from ..survey.survey import Survey
 from ..tasks.targets import Scale
 from ..training.contrastive import contrastive_loss
@@ -156,7 +155,7 @@ def fit_feature_towers(
 
 def measure_features(survey: Survey, tower: SpectrumTower | None = None) -> Features:
     """Aperture fluxes of the images; of the spectra band fluxes, or all that a tower reads."""
-    image = np.arcsinh(aperture_fluxes(survey.images) / image_preprocess.SOFTENING)
+    image = np.arcsinh(aperture_fluxes(survey.images) / SOFTENING)
     spectrum = (
         spectrum_preprocess.band_features(survey.spectra)
         if tower is None

@@ -11,12 +11,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..survey.images import Images
-from ..survey.photometry import APERTURES, aperture_fluxes
+from ..survey.photometry import APERTURES, SOFTENING, aperture_fluxes
 from ..survey.resample import fit, to_scale
 from ..survey.rgb import to_flux, to_rgb
 
 FEATURES = 3 * len(APERTURES)
-SOFTENING = 0.5  # nanomaggies; a 23 mag source
 SETTINGS = {"apertures": APERTURES, "softening": SOFTENING}  # part of a model's hash
 
 

@@ -11,6 +11,7 @@ from .images import Images
 from .spectra import Spectra
 
 APERTURES = (0.75, 1.05, 1.5, 2.2, 3.0, 4.4, 6.0, 9.0)  # radii, arcsec
+SOFTENING = 0.5  # nanomaggies, 23 mag: fluxes below count linearly, above by their ratio (arcsinh)
 FILTERS = ("decam2014-g", "decam2014-r", "decam2014-z")
 BAND_EDGES = tuple(np.linspace(3600, 9824, 25).tolist())  # Å, observed frame
 COVERAGE_LIMIT = 0.3  # a filter seen through less of its response is not measured
@@ -49,6 +50,12 @@ def aperture_fluxes(
         whole = len(rows) == len(images)
         rings[rows] = _ring_fluxes(images if whole else images[rows], float(scale), radii)
     return rings.cumsum(axis=2)
+
+
+def colours_and_growth(light: Float[np.ndarray, "B 3 A"]) -> Float[np.ndarray, "B F"]:
+    """Differences between bands, then from aperture to aperture, of arcsinh of flux."""
+    steps = [np.diff(light, axis=axis).reshape(len(light), -1) for axis in (1, 2)]
+    return np.concatenate(steps, axis=1)
 
 
 def _ring_fluxes(

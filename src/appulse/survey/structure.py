@@ -14,15 +14,15 @@ from jaxtyping import Bool, Complex, Float
 
 from ..units import PIXEL_SCALE
 from .images import Images
-from .photometry import aperture_fluxes
+from .photometry import APERTURES, SOFTENING, aperture_fluxes, colours_and_growth
 from .resample import to_scale
 from .rgb import to_flux
 
 RINGS = (0.4, 1.0, 1.5, 2.0, 2.6, 3.3, 4.2, 5.2, 6.5, 8.0, 9.4)  # edges, arcsec
 MODES = (0, 1, 2, 3)  # maxima around a ring
 LAGS = (1, 2)  # rings apart, whose phases of mode 2 are compared
-SOFTENING = 0.02  # nanomaggies per pixel, the mean of g, r and z: faint arms count beside the core
-BRIGHTNESS = 0.5  # nanomaggies; fluxes in apertures count by arcsinh of their ratio to this
+FAINT = 0.02  # nanomaggies per pixel, softening of g, r and z's mean: arms count beside the core
+SETTINGS = {"rings": RINGS, "modes": MODES, "lags": LAGS, "faint": FAINT, "apertures": APERTURES}
 _WHOLE = 0.5  # a ring of which less is seen says nothing
 _LEAST = 0.02  # amplitude whose phase is noise
 
@@ -30,9 +30,8 @@ _LEAST = 0.02  # amplitude whose phase is noise
 def structure(images: Images) -> Float[np.ndarray, "B S"]:
     """Colours in apertures, growth from aperture to aperture, then `azimuthal_modes`."""
     images = to_scale(to_flux(images))
-    light = np.arcsinh(aperture_fluxes(images) / BRIGHTNESS)
-    steps = [np.diff(light, axis=axis).reshape(len(images), -1) for axis in (1, 2)]
-    return np.hstack([*steps, azimuthal_modes(images)]).astype(np.float32)
+    light = np.arcsinh(aperture_fluxes(images) / SOFTENING)
+    return np.hstack([colours_and_growth(light), azimuthal_modes(images)]).astype(np.float32)
 
 
 def azimuthal_modes(images: Images) -> Float[np.ndarray, "B S"]:
@@ -43,7 +42,7 @@ def azimuthal_modes(images: Images) -> Float[np.ndarray, "B S"]:
     its sine follow, both times the geometric mean of the amplitudes. Rings that are mostly masked,
     or outside the image, have 0.
     """
-    modes = _modes(np.arcsinh(images.filled().mean(axis=1) / SOFTENING))
+    modes = _modes(np.arcsinh(images.filled().mean(axis=1) / FAINT))
     seen = _seen(np.logical_not(images.mask.any(axis=1)))
     modes = np.where(seen[..., None], modes, 0)
     turns = [_turn(modes[:, lag:, 2], modes[:, :-lag, 2]) for lag in LAGS]

@@ -82,8 +82,9 @@ class Finetuned(nn.Module):
 
     def structure(self, galaxies: Galaxies) -> Float[Tensor, "B S"]:
         """Of galaxies, if the network reads it; else S is 0."""
-        found = torch.from_numpy(structure_of(galaxies))
-        return found if self.code.classes is not None else found[:, :0]
+        if self.code.classes is None:
+            return torch.empty(len(galaxies), 0)
+        return torch.from_numpy(structure_of(galaxies))
 
     @torch.inference_mode()
     def predict(self, galaxies: Galaxies, *, device: str = "auto") -> Targets:

@@ -48,10 +48,7 @@ class KNNProbe:
         choices = [k for k in NEIGHBOURS if k <= len(x)] or [len(x)]
         found = probe._nearest(x_val, choices[-1])
         means = np.stack([probe._mean(*found, k) for k in choices])
-        error = np.nanmean((means - probe._code.encode(y_val)) ** 2, axis=1)
-        if probe._code.classes is not None:  # the columns are one vote
-            error = np.broadcast_to(error.sum(axis=1, keepdims=True), error.shape)
-        probe.neighbours = [choices[i] for i in error.argmin(axis=0)]
+        probe.neighbours = [choices[i] for i in _best(means, probe._code, y_val)]
         return probe
 
     def predict(self, x: Features) -> Targets:
@@ -91,12 +88,11 @@ class RidgeProbe:
         _require_finite(x)
         code, scale = TargetCode.of(y), Scale.of(x)
         seen, asked = scale.apply(x), scale.apply(x_val)
-        fits = [[_line(seen, y, size) for y in code.encode(y).T] for size in PENALTIES]
+        targets = code.encode(y).T
+        fits = [[_line(seen, target, size) for target in targets] for size in PENALTIES]
         found = np.stack([np.stack([f.predict(asked) for f in lines], axis=1) for lines in fits])
-        error = np.nanmean((found - code.encode(y_val)) ** 2, axis=1)
-        if code.classes is not None:
-            error = np.broadcast_to(error.sum(axis=1, keepdims=True), error.shape)
-        return cls([fits[best][k] for k, best in enumerate(error.argmin(axis=0))], scale, code)
+        chosen = _best(found, code, y_val)
+        return cls([fits[best][k] for k, best in enumerate(chosen)], scale, code)
 
     def predict(self, x: Features) -> Targets:
         """Numbers, shape (B, P), or class names, shape (B,)."""
@@ -142,6 +138,16 @@ class MLPProbe:
     def predict(self, x: Features) -> Targets:
         """Numbers, shape (B, P), or class names, shape (B,)."""
         return self.code.decode(self.net(_tensor(self.scale.apply(x))).numpy())
+
+
+def _best(
+    found: Float[np.ndarray, "C V P"], code: TargetCode, y_val: ValTargets
+) -> Int[np.ndarray, "P"]:
+    """Which of C settings has the least squared error, for each target; one for all classes."""
+    error = np.nanmean((found - code.encode(y_val)) ** 2, axis=1)
+    if code.classes is not None:  # the columns are one vote
+        error = np.broadcast_to(error.sum(axis=1, keepdims=True), error.shape)
+    return error.argmin(axis=0)
 
 
 def _require_finite(x: Features) -> None:

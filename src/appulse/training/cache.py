@@ -2,12 +2,14 @@
 
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from jaxtyping import Int
-from numpy.lib.format import open_memmap
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from torch import Tensor
 
 from .distribution import by_first_rank
@@ -66,20 +68,26 @@ def _create(path: Path, rows: int, batches: Iterable[dict[str, Tensor]]) -> None
 
 
 def _write(folder: Path, rows: int, batches: Iterable[dict[str, Tensor]]) -> None:
-    arrays: dict[str, np.ndarray] = {}
+    """Row after row: a full disk is an OSError here, to a memory map it is the end (SIGBUS)."""
     done = 0
-    for batch in batches:
-        plain = dict(_plain(name, tensor) for name, tensor in batch.items())
-        for name, array in plain.items():
-            if name not in arrays:
-                shape = (rows, *array.shape[1:])
-                arrays[name] = open_memmap(folder / f"{name}.npy", "w+", array.dtype, shape)
-            if done + len(array) > rows:
-                raise ValueError(f"{name} has more rows than the {rows} expected")
-            arrays[name][done : done + len(array)] = array
-        done += len(array)
+    with ExitStack() as stack:
+        files: dict[str, BinaryIO] = {}
+        for batch in batches:
+            for name, array in dict(_plain(n, tensor) for n, tensor in batch.items()).items():
+                if name not in files:
+                    files[name] = stack.enter_context((folder / f"{name}.npy").open("wb"))
+                    _write_header(files[name], (rows, *array.shape[1:]), array.dtype)
+                if done + len(array) > rows:
+                    raise ValueError(f"{name} has more rows than the {rows} expected")
+                files[name].write(array.tobytes())
+            done += len(array)
     if done != rows:
         raise ValueError(f"{done} rows were computed; expected {rows}")
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    about = {"descr": dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    write_array_header_1_0(file, about)
 
 
 def _plain(name: str, tensor: Tensor) -> tuple[str, np.ndarray]:

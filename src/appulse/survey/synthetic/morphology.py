@@ -25,6 +25,9 @@ SIZE_SCATTER, SIZE_EVOLUTION = 0.16, -0.7
 MERGERS = (0.04, 0.10)  # share of quiescent and of star-forming galaxies
 ALIVE_KINDS = (0.62, 0.20)  # share of spiral and of barred among star-forming galaxies
 THICKNESS, SMOOTH_THICKNESS = 0.10, 0.3  # of disks and of smooth ones, minor over major axis
+EDGE_ON_COSINE = 0.22  # of the inclination, below which a disk is seen on edge
+LEAST_ROUND, ROUNDNESS = 0.35, (4.5, 1.8)  # axis ratio of ellipticals; beta distribution from there
+BULGE_RATIO, EDGE_ON_BULGE = 0.75, 0.6  # axis ratio of bulges, and of those of disks on edge
 
 Galaxies = Float[np.ndarray, "B"]
 
@@ -91,7 +94,7 @@ def draw_morphology(galaxies: Population, rng: np.random.Generator) -> Morpholog
     scale = r_eff / 1.678 * 1.15 * np.where(kind == EDGE_ON, 1.25, 1)
     star_formation = np.clip((galaxies.log_ssfr_recent + 11) / 1.2, 0, 1.2)
     elliptical = kind == ELLIPTICAL
-    spheroid = 0.35 + 0.65 * rng.beta(4.5, 1.8, n)
+    spheroid = LEAST_ROUND + (1 - LEAST_ROUND) * rng.beta(*ROUNDNESS, n)
     return Morphology(
         kind=kind,
         r_eff=r_eff,
@@ -100,7 +103,9 @@ def draw_morphology(galaxies: Population, rng: np.random.Generator) -> Morpholog
         center_y=rng.uniform(-PIXEL_SCALE / 4, PIXEL_SCALE / 4, n),
         angle=rng.uniform(0, np.pi, n),
         disk_ratio=np.where(elliptical, spheroid, _disk_ratio(galaxies.inclination, kind)),
-        bulge_ratio=np.where(elliptical, spheroid, np.where(kind == EDGE_ON, 0.6, 0.75)),
+        bulge_ratio=np.select(
+            [elliptical, kind == EDGE_ON], [spheroid, EDGE_ON_BULGE], BULGE_RATIO
+        ),
         sersic=np.where(elliptical, _draw_sersic(galaxies.log_mstar, rng), 2),
         bulge_r_eff=np.where(elliptical, r_eff, 0.28 * r_eff),
         disk_scale=scale,
@@ -119,7 +124,8 @@ def _draw_kind(galaxies: Population, rng: np.random.Generator) -> Int[np.ndarray
     dead = np.where(u < 0.68 + 0.15 * (galaxies.log_mstar - 10.7), ELLIPTICAL, SMOOTH)
     alive = np.select([u < ALIVE_KINDS[0], u < sum(ALIVE_KINDS)], [SPIRAL, BARRED], SMOOTH)
     kind = np.where(galaxies.quiescent, dead, alive)
-    kind = np.where((np.cos(galaxies.inclination) < 0.22) & (kind != ELLIPTICAL), EDGE_ON, kind)
+    on_edge = np.cos(galaxies.inclination) < EDGE_ON_COSINE
+    kind = np.where(on_edge & (kind != ELLIPTICAL), EDGE_ON, kind)
     merging = rng.random(n) < np.where(galaxies.quiescent, *MERGERS)
     return np.where(merging, DISTURBED, kind)
 

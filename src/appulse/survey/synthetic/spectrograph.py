@@ -123,11 +123,11 @@ def photons() -> Pixels:
 def transmission() -> Pixels:
     """Of telluric bands and dichroics: 1 beside them."""
     wave = desi_grid()
-    lost = [
-        sum((depth * _gaussian(wave, center, sigma) for center, sigma, depth in bands), 0 * wave)
+    air, arms = (
+        1 - np.sum([depth * _gaussian(wave, *line) for *line, depth in bands], axis=0)
         for bands in (TELLURIC, DICHROICS)
-    ]
-    return (1 - lost[0]) * (1 - lost[1])
+    )
+    return air * arms
 
 
 @cache
