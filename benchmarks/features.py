@@ -27,6 +27,7 @@ from appulse.evaluate.supervised import (
     read_pixels,
     resnet,
 )
+from appulse.metrics import r2
 from appulse.survey.spectra import Spectra
 from appulse.survey.store import SurveyStore
 from appulse.survey.structure import structure
@@ -196,15 +197,18 @@ def stages(bench: Bench, seed: int) -> None:
 
 
 def probed(bench: Bench, seen: Vectors, seed: int, count: int | None = None) -> Made:
-    """Predictions of both probes; with all labels of the morphology too, and of boosting."""
+    """Predictions of three probes and their R² on validation; with all labels the morphology too."""
     rows = bench.subset(count or len(seen["head-train"]), seed)
     x, y = seen["head-train"][rows], bench.y["head-train"][rows]
     others = seen["validation"], bench.y["validation"]
-    made = {
-        "k-NN": KNNProbe.fit(x, y, *others).predict(seen["test"]),
-        "ridge": RidgeProbe.fit(x, y, *others).predict(seen["test"]),
-        "MLP": MLPProbe.fit(x, y, *others, seed=seed).predict(seen["test"]),
+    probes: dict[str, KNNProbe | RidgeProbe | MLPProbe] = {
+        "k-NN": KNNProbe.fit(x, y, *others),
+        "ridge": RidgeProbe.fit(x, y, *others),
+        "MLP": MLPProbe.fit(x, y, *others, seed=seed),
     }
+    made = {name: probe.predict(seen["test"]) for name, probe in probes.items()}
+    for name, probe in probes.items():
+        made[f"{name}, validation"] = np.array(mean_r2(probe.predict(others[0]), others[1]))
     if count is None:
         names, names_val = (bench.labels[p]["morphology"] for p in ("head-train", "validation"))
         learnt = MLPProbe.fit(x, names[rows], others[0], names_val, seed=seed)
@@ -228,6 +232,11 @@ def baselines(bench: Bench) -> None:
         x = bench.kept(f"principal components, {modality}", 0, components)
         bench.kept(f"PCA, {modality}", 0, partial(probed, bench, x, 0))
     bench.kept("template cross-correlation, spectrum", 0, bench.template_redshifts)
+
+
+def mean_r2(found: np.ndarray, true: np.ndarray) -> float:
+    """The mean over properties."""
+    return float(np.mean([r2(a, b) for a, b in zip(found.T, true.T, strict=True)]))
 
 
 def learned(bench: Bench, learner: type[Boosting] | type[MLPProbe], x: Vectors) -> Made:
