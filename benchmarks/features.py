@@ -197,7 +197,7 @@ def stages(bench: Bench, seed: int) -> None:
 
 
 def probed(bench: Bench, seen: Vectors, seed: int, count: int | None = None) -> Made:
-    """Predictions of three probes and their R² on validation; with all labels the morphology too."""
+    """Predictions of three probes, their R² on validation; with all labels the morphology too."""
     rows = bench.subset(count or len(seen["head-train"]), seed)
     x, y = seen["head-train"][rows], bench.y["head-train"][rows]
     others = seen["validation"], bench.y["validation"]

@@ -88,8 +88,12 @@ class Table:
         """Mean R² of a network, or of our features by the probe that is best on validation."""
         if name in RIVALS.values():
             return self.mean_r2(f"{name}, {count} labels", "properties")
-        labels = f", {count} labels" if count < self.all else ""
-        return self.mean_r2(f"{name}{labels}", self.best_probe(f"{name}{labels}"))
+        learned = self.with_labels(name, count)
+        return self.mean_r2(learned, self.best_probe(learned))
+
+    def with_labels(self, name: str, count: int) -> str:
+        """Under which name features with so many labels are kept."""
+        return f"{name}, {count} labels" if count < self.all else name
 
     def best_probe(self, name: str) -> str:
         """By the mean over seeds of R² on validation."""
@@ -160,6 +164,7 @@ def _label_efficiency(table: Table, count: int) -> Iterator[tuple[str, dict[str,
         if ours and theirs:
             ratio = table.estimate(partial(_ahead, ours, theirs))
             report |= {"ahead by": ratio, "goal": 0.19 if count <= 1000 else None}
+            report["probe"] = table.best_probe(table.with_labels(FEW[modality], count))
         yield f"mean R², {modality}, {count} labels: {FEW[modality]} − {rival}", report
 
 
