@@ -4,7 +4,7 @@ import torch
 
 from appulse.image.preprocess import FEATURES, ImageInputs, prepare, random_dihedral
 from appulse.survey.images import Images
-from appulse.survey.photometry import APERTURES
+from appulse.survey.photometry import APERTURES, SOFTENING
 from appulse.survey.rgb import to_rgb
 from appulse.units import PIXEL_SCALE
 
