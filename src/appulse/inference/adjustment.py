@@ -17,6 +17,7 @@ MOST_BLOCKS = 8
 RIDGE, RIDGE_PER_FEATURE = 1e-4, 0.1
 ROUNDS = 30  # of reweighting
 ONE = tuple(torch.tensor(value).double() for value in (1.0, 1.0, 0.0))  # residuals as they are
+HINT = 0.1  # nats that outliers must be worth in the usual fit, before one for them is tried
 WORTH = 1.0  # nats that a fit for outliers must gain
 CAUCHY = 2.385  # residuals this many sd out count half (95 % efficiency, Holland & Welsch 1977)
 
@@ -120,7 +121,11 @@ class RegressionAdjustment(nn.Module):
     def _best_fit(self, x: Float[Tensor, "B F"], y: Float[Tensor, "B"]) -> "_Fit":
         if not self.outliers:
             return _plain_fit(x, y)
-        usual, robust = (_relevant_fit(x, y, choice) for choice in (False, True))
+        usual = _relevant_fit(x, y, robust=False)
+        rest = y - usual.constant - x @ usual.slope
+        if fit_mixture(rest).log_density(rest).mean() < usual.score + HINT:
+            return usual
+        robust = _relevant_fit(x, y, robust=True)
         return robust if robust.score > usual.score + WORTH else usual
 
     def forward(self, evidence: Evidence) -> Coordinates:
@@ -152,7 +157,7 @@ def _plain_fit(x: Float[Tensor, "B F"], y: Float[Tensor, "B"]) -> _Fit:
     """Ridge regression; the residuals stay as they are."""
     used = int((x != x[0]).any(0).sum())
     penalty = torch.full_like(x[0], RIDGE + RIDGE_PER_FEATURE * used / len(y))
-    constant, slope, _ = _ridge(x, y, torch.ones_like(y), penalty)
+    constant, slope, _ = _moments(x, y, torch.ones_like(y)).ridge(penalty)
     return _judged(constant, slope, y - constant - x @ slope)
 
 
@@ -169,14 +174,14 @@ def _relevant_fit(x: Float[Tensor, "B F"], y: Float[Tensor, "B"], robust: bool) 
     iteratively reweighted least squares, which outliers hardly move.
     """
     start, penalty = _plain_fit(x, y), torch.full_like(x[0], RIDGE)
-    constant, slope, weight = start.constant, start.slope, torch.ones_like(y)
+    constant, slope, moments = start.constant, start.slope, _moments(x, y, torch.ones_like(y))
     for _ in range(ROUNDS):
         rest = y - constant - x @ slope
         variance = float(rest.square().mean().clamp(min=1e-18))
         if robust:
             variance = float(rest.abs().median().clamp(min=1e-9) / 0.6745) ** 2
-            weight = 1 / (1 + rest**2 / (CAUCHY**2 * variance))
-        constant, slope, free = _ridge(x, y, weight, penalty)
+            moments = _moments(x, y, 1 / (1 + rest**2 / (CAUCHY**2 * variance)))
+        constant, slope, free = moments.ridge(penalty)
         penalty = (variance / len(y) * free / slope.square().clamp(min=1e-30)).clamp(1e-12, 1e9)
     rest = y - constant - x @ slope
     if not robust:
@@ -185,20 +190,31 @@ def _relevant_fit(x: Float[Tensor, "B F"], y: Float[Tensor, "B"], robust: bool) 
     return _Fit(constant, slope, mixture, float(mixture.log_density(rest).mean()))
 
 
-def _ridge(
-    x: Float[Tensor, "B F"],
-    y: Float[Tensor, "B"],
-    weight: Float[Tensor, "B"],
-    penalty: Float[Tensor, "F"],
-) -> tuple[float, Float[Tensor, "F"], Float[Tensor, "F"]]:
-    """Constant and slopes of a weighted ridge regression; how freely the data set each slope."""
+class _Moments(NamedTuple):
+    """Weighted means and covariances of features and of one parameter."""
+
+    centre: Float[Tensor, ""]
+    middle: Float[Tensor, "F"]
+    spread: Float[Tensor, "F F"]
+    shared: Float[Tensor, "F"]
+
+    def ridge(
+        self, penalty: Float[Tensor, "F"]
+    ) -> tuple[float, Float[Tensor, "F"], Float[Tensor, "F"]]:
+        """Constant and slopes of a ridge regression; how freely the data set each slope."""
+        inverse = torch.linalg.inv(self.spread + penalty.diag())
+        slope = inverse @ self.shared
+        free = (1 - penalty * inverse.diagonal()).clamp(0, 1)
+        return float(self.centre - slope @ self.middle), slope, free
+
+
+def _moments(
+    x: Float[Tensor, "B F"], y: Float[Tensor, "B"], weight: Float[Tensor, "B"]
+) -> _Moments:
     share = weight / weight.sum()
     centre, middle = share @ y, share @ x
     away, x = y - centre, x - middle
-    inverse = torch.linalg.inv(x.T @ (share[:, None] * x) + penalty.diag())
-    slope = inverse @ (x.T @ (share * away))
-    free = (1 - penalty * inverse.diagonal()).clamp(0, 1)
-    return float(centre - slope @ middle), slope, free
+    return _Moments(centre, middle, x.T @ (share[:, None] * x), x.T @ (share * away))
 
 
 def _features(evidence: Evidence) -> Float[Tensor, "B F"]:
