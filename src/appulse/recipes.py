@@ -1,6 +1,6 @@
 """Recipes: named sets of sizes and schedules for a whole run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .align.head import HeadConfig, PoolConfig
 from .align.model import ModelConfig
@@ -68,6 +68,7 @@ def tiny() -> Recipe:
             validate_every=50,
         ),
         align=TrainingConfig(steps=300, batch_size=512, validate_every=25),
+        posterior=replace(PROPERTIES, estimator=replace(PROPERTIES.estimator, width=64)),
     )
 
 

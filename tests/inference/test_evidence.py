@@ -15,9 +15,9 @@ def mixed(rng, rows=6):
     return {"image": rng.normal(size=(rows, 4)), "spectra": rng.normal(size=(rows, 3, 2))}
 
 
-def network(kinds):
+def network(kinds, dropout=0.0):
     torch.manual_seed(0)
-    net = ContextNetwork(kinds, 16)
+    net = ContextNetwork(kinds, 16, dropout)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -101,3 +101,11 @@ def test_other_evidence_than_in_training_is_refused(rng):
         gather({"image": np.zeros((1, 5))}, kinds)
     with pytest.raises(ValueError, match=r"holds vectors of 2 features; .* sets of vectors of 2"):
         gather({"spectra": np.zeros((1, 2))}, kinds)
+
+
+def test_dropout_is_for_training_alone(rng):
+    evidence = gather(mixed(rng))
+    plain, dropping = network(evidence.kinds), network(evidence.kinds, dropout=0.5)
+    assert torch.equal(plain(evidence), dropping(evidence))
+    assert not torch.allclose(plain(evidence), dropping.train()(evidence))
+    assert torch.equal(plain(evidence), plain.train()(evidence))

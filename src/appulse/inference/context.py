@@ -13,18 +13,21 @@ from .evidence import Evidence, Kind
 
 
 class ContextNetwork(nn.Module):
-    """One encoder per block; what is present is summed, what lacks has a learned stand-in."""
+    """One encoder per block; what is present is summed, what lacks has a learned stand-in.
 
-    def __init__(self, kinds: dict[str, Kind], width: int):
+    Dropout (Srivastava et al. 2014) is on hidden units, never on the evidence itself.
+    """
+
+    def __init__(self, kinds: dict[str, Kind], width: int, dropout: float = 0.0):
         super().__init__()
         self.encoders = nn.ModuleDict(
             {
-                name: (SetEncoder if kind.is_set else VectorEncoder)(kind.features, width)
+                name: (SetEncoder if kind.is_set else VectorEncoder)(kind.features, width, dropout)
                 for name, kind in kinds.items()
             }
         )
         self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name in kinds})
-        self.out = nn.Sequential(nn.SiLU(), nn.Linear(width, width))
+        self.out = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width))
 
     def learn_scales(self, evidence: Evidence) -> None:
         """Fits the standardisation of each block to the rows that have it."""
@@ -45,10 +48,10 @@ class ContextNetwork(nn.Module):
 class VectorEncoder(nn.Module):
     """An MLP on standardised features."""
 
-    def __init__(self, features: int, width: int):
+    def __init__(self, features: int, width: int, dropout: float):
         super().__init__()
         self.standardise = Standardise(features)
-        self.mlp = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
+        self.mlp = _mlp(features, width, dropout)
 
     def forward(
         self, block: Float[Tensor, "B 1 F"], there: Bool[Tensor, "B 1"]
@@ -60,10 +63,10 @@ class VectorEncoder(nn.Module):
 class SetEncoder(nn.Module):
     """Deep sets (Zaheer et al. 2017): the order of members does not matter, their number does."""
 
-    def __init__(self, features: int, width: int):
+    def __init__(self, features: int, width: int, dropout: float):
         super().__init__()
         self.standardise = Standardise(features)
-        self.each = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
+        self.each = _mlp(features, width, dropout)
         self.pooled = nn.Sequential(nn.SiLU(), nn.Linear(width + 1, width))
 
     def forward(
@@ -74,6 +77,12 @@ class SetEncoder(nn.Module):
         count = there.sum(1, keepdim=True)
         pooled = member.sum(1) / count.clamp(min=1)
         return self.pooled(torch.cat([pooled, count.clamp(min=1).log()], 1))
+
+
+def _mlp(features: int, width: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(features, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width)
+    )
 
 
 class Standardise(nn.Module):

@@ -30,7 +30,9 @@ LEVELS = (0.68, 0.95)
 QUANTILES = (0.5, *(q for level in LEVELS for q in ((1 - level) / 2, (1 + level) / 2)))
 SUFFIXES = ("", *(f"_{end}_{100 * level:.0f}" for level in LEVELS for end in ("low", "high")))
 CONFIG = PosteriorConfig(
-    EstimatorConfig(width=64, outliers=True), FitConfig(passes=150.0, weight_decay=0.3), members=2
+    EstimatorConfig(dropout=0.1, outliers=True),
+    FitConfig(passes=330.0, batch_size=1024, learning_rate=3e-3, weight_decay=0.3),
+    members=2,
 )
 
 
