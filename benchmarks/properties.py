@@ -7,11 +7,15 @@ head-train, and scored on the first of test, from image, spectrum, both, and pho
 For each evidence a neural spline flow (Durkan et al. 2019; zuko) is learned from the same galaxies,
 each with as much CPU time as ours took for all of them; the better of two sizes, by validation, is
 scored. For "both" there is another one in our coordinates: it gets our regression, and learns what
-is left.
+is left. An interrupted benchmark goes on with the first evidence that WORK has no scores of.
 """
 
 import argparse
+import json
 import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +33,8 @@ from appulse.metrics import bootstrap
 from appulse.posteriors import observed_part
 from appulse.survey.store import SurveyStore
 from appulse.survey.survey import PROPERTIES, label_columns
-from appulse.tasks.properties import GalaxyPosterior, Observed
+from appulse.tasks.properties import CONFIG, GalaxyPosterior, Observed
+from appulse.training.run import digest_of
 from record import write_result
 from stages import embeddings
 
@@ -61,11 +66,16 @@ def read(store: SurveyStore, made: Path, part: str, n: int | None) -> Part:
     return Part(evidence[:n], np.stack(list(values.values()), 1)[:n])
 
 
-def learn(part: Part, columns: dict[str, str]) -> tuple[GalaxyPosterior, float]:
-    start = time.process_time()
-    labels = dict(zip(PROPERTIES, part.theta.T, strict=True))
-    asked = GalaxyPosterior.fit(part.evidence, labels, columns, device="cpu")
-    return asked, time.process_time() - start
+def learn(part: Part, columns: dict[str, str], kept: Path) -> tuple[GalaxyPosterior, float]:
+    """Our posterior and the CPU time that it took."""
+    seconds = kept / "seconds.json"
+    if not seconds.exists():
+        start = time.process_time()
+        labels = dict(zip(PROPERTIES, part.theta.T, strict=True))
+        asked = GalaxyPosterior.fit(part.evidence, labels, columns, device="cpu")
+        asked.save(kept / "posterior")
+        seconds.write_text(json.dumps(time.process_time() - start))
+    return GalaxyPosterior.load(kept / "posterior", "cpu"), json.loads(seconds.read_text())
 
 
 class SplineFlow:
@@ -153,28 +163,47 @@ def calibration(samples: np.ndarray, theta: np.ndarray) -> dict[str, object]:
     }
 
 
-def score(asked: Posterior, train: Part, test: Part, seconds: float) -> tuple[dict, dict]:
-    """Results by evidence, and our samples."""
-    results, draws, losses = {}, {}, {}
-    for title, names in EVIDENCE.items():
-        blocks = test.blocks(names)
-        losses[title] = -asked.log_prob(test.theta, blocks)
-        draws[title] = asked.sample(blocks, SAMPLES)
-        results[title] = {"NLL": mean(losses[title]), **calibration(draws[title], test.theta)}
-        for name, (asked_for, ours) in RIVALS.items():
-            if title not in asked_for:
-                continue
-            flow = best_spline_flow(asked, train, names, seconds, ours)
+def score(asked: Posterior, train: Part, test: Part, seconds: float, title: str) -> dict:
+    """What one kind of evidence gives: our scores, the rivals', and our losses one by one."""
+    names = EVIDENCE[title]
+    blocks = test.blocks(names)
+    ours = -asked.log_prob(test.theta, blocks)
+    draws = asked.sample(blocks, SAMPLES)
+    result = {"NLL": mean(ours), **calibration(draws, test.theta)}
+    for name, (asked_for, coordinates) in RIVALS.items():
+        if title in asked_for:
+            flow = best_spline_flow(asked, train, names, seconds, coordinates)
             loss = -flow.log_prob(test.theta, blocks)
-            results[title][name] = {"NLL": mean(loss), "minus ours": mean(loss - losses[title])}
-        print(title, results[title], flush=True)
+            result[name] = {"NLL": mean(loss), "minus ours": mean(loss - ours)}
+    print(title, result, flush=True)
+    return {"scores": result, "losses": ours.tolist()}
+
+
+def kept_scores(path: Path, made: Callable[[], dict]) -> dict:
+    """Scores from a file, made if it lacks."""
+    if not path.exists():
+        path.write_text(json.dumps(made()))
+    return json.loads(path.read_text())
+
+
+def scores(asked: Posterior, train: Part, test: Part, seconds: float, kept: Path) -> dict:
+    """Results by evidence, and whether both modalities are better than each."""
+    found = {
+        title: kept_scores(
+            kept / f"{title}.json", partial(score, asked, train, test, seconds, title)
+        )
+        for title in EVIDENCE
+    }
+    results = {title: one["scores"] for title, one in found.items()}
+    losses = {title: np.array(one["losses"]) for title, one in found.items()}
     for alone in ("image", "spectrum"):
         results["both"][f"NLL minus that of {alone}"] = mean(losses["both"] - losses[alone])
-    return results, draws
+    return results
 
 
-def figures(asked: GalaxyPosterior, test: Part, draws: dict[str, np.ndarray]) -> None:
+def figures(asked: GalaxyPosterior, test: Part) -> None:
     titles = [LABELS[name] for name in PROPERTIES]
+    draws = {t: asked.posterior.sample(test.blocks(SUBSETS[t]), SAMPLES) for t in SUBSETS}
     curves = {title: coverages(draws[title], test.theta, titles) for title in SUBSETS}
     made = {
         "posterior-coverage": coverage_panels(curves, len(test.theta)),
@@ -194,10 +223,13 @@ def main() -> None:
     store, made = SurveyStore.open(arguments.survey), embeddings(arguments.survey, arguments.work)
     train = read(store, made, "head-train", arguments.train)
     test = read(store, made, "test", arguments.test)
-    asked, seconds = learn(train, label_columns(store.names))
+    setting = [asdict(CONFIG), len(train.theta), len(test.theta), train.evidence.digest()]
+    kept = arguments.work / "properties" / digest_of(setting)
+    kept.mkdir(parents=True, exist_ok=True)
+    asked, seconds = learn(train, label_columns(store.names), kept)
     print(f"ours: {seconds:.0f} CPU-s, {len(train.theta)} galaxies; {len(test.theta)} scored")
-    results, draws = score(asked.posterior, train, test, seconds)
-    figures(asked, test, draws)
+    results = scores(asked.posterior, train, test, seconds, kept)
+    figures(asked, test)
     about = {"galaxies": len(store), "learned from": len(train.theta), "scored": len(test.theta)}
     print(write_result("properties", {**about, "CPU s": round(seconds, 1), "scores": results}))
 
