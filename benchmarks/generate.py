@@ -179,8 +179,8 @@ def main() -> None:
     free = generator.sample(FREE, seed=1)[0]
     others = statistics(*parts["head-train"][:2])
     found = population((generator.spectra(free), free[:, 0]), others, true["statistics"])
-    for k, plot in enumerate(generation_plots(generator, images[:4], spectra[:4])):
-        plot.figure.savefig(DOCS / f"generated-{k}.png", dpi=130, facecolor="white")
+    plot = generation_plots(generator, images[:4], spectra[:4])[0]
+    plot.figure.savefig(DOCS / "generated.png", dpi=130, facecolor="white")
     about = {"learned from": len(train), "scored": len(drawn), "CPU s": round(seconds, 1)}
     print(write_result("generate", {**about, "CRPS": scores, "without an image": found}))
 
