@@ -68,7 +68,11 @@ def tiny() -> Recipe:
             validate_every=50,
         ),
         align=TrainingConfig(steps=300, batch_size=512, validate_every=25),
-        posterior=replace(PROPERTIES, estimator=replace(PROPERTIES.estimator, width=64)),
+        posterior=replace(
+            PROPERTIES,
+            estimator=replace(PROPERTIES.estimator, width=64),
+            fit=replace(PROPERTIES.fit, passes=250.0),
+        ),
     )
 
 
