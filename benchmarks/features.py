@@ -27,7 +27,7 @@ from appulse.evaluate.supervised import (
     read_pixels,
     resnet,
 )
-from appulse.metrics import r2
+from appulse.metrics import mean_r2
 from appulse.survey.spectra import Spectra
 from appulse.survey.store import SurveyStore
 from appulse.survey.structure import structure
@@ -232,11 +232,6 @@ def baselines(bench: Bench) -> None:
         x = bench.kept(f"principal components, {modality}", 0, components)
         bench.kept(f"PCA, {modality}", 0, partial(probed, bench, x, 0))
     bench.kept("template cross-correlation, spectrum", 0, bench.template_redshifts)
-
-
-def mean_r2(found: np.ndarray, true: np.ndarray) -> float:
-    """The mean over properties."""
-    return float(np.mean([r2(a, b) for a, b in zip(found.T, true.T, strict=True)]))
 
 
 def learned(bench: Bench, learner: type[Boosting] | type[MLPProbe], x: Vectors) -> Made:

@@ -13,9 +13,7 @@ is left. An interrupted benchmark goes on with the first evidence that WORK has 
 import argparse
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +32,7 @@ from appulse.posteriors import observed_part
 from appulse.survey.store import SurveyStore
 from appulse.survey.survey import PROPERTIES, label_columns
 from appulse.tasks.properties import CONFIG, GalaxyPosterior, Observed
-from appulse.training.run import digest_of
+from appulse.training.run import digest_of, write_json
 from record import write_result
 from stages import embeddings
 
@@ -74,8 +72,8 @@ def learn(part: Part, columns: dict[str, str], kept: Path) -> tuple[GalaxyPoster
         labels = dict(zip(PROPERTIES, part.theta.T, strict=True))
         asked = GalaxyPosterior.fit(part.evidence, labels, columns, device="cpu")
         asked.save(kept / "posterior")
-        seconds.write_text(json.dumps(time.process_time() - start))
-    return GalaxyPosterior.load(kept / "posterior", "cpu"), json.loads(seconds.read_text())
+        write_json(seconds, {"CPU s": time.process_time() - start})
+    return GalaxyPosterior.load(kept / "posterior", "cpu"), json.loads(seconds.read_text())["CPU s"]
 
 
 class SplineFlow:
@@ -179,21 +177,13 @@ def score(asked: Posterior, train: Part, test: Part, seconds: float, title: str)
     return {"scores": result, "losses": ours.tolist()}
 
 
-def kept_scores(path: Path, made: Callable[[], dict]) -> dict:
-    """Scores from a file, made if it lacks."""
-    if not path.exists():
-        path.write_text(json.dumps(made()))
-    return json.loads(path.read_text())
-
-
-def scores(asked: Posterior, train: Part, test: Part, seconds: float, kept: Path) -> dict:
+def all_scores(asked: Posterior, train: Part, test: Part, seconds: float, kept: Path) -> dict:
     """Results by evidence, and whether both modalities are better than each."""
-    found = {
-        title: kept_scores(
-            kept / f"{title}.json", partial(score, asked, train, test, seconds, title)
-        )
-        for title in EVIDENCE
-    }
+    files = {title: kept / f"{title}.json" for title in EVIDENCE}
+    for title, file in files.items():
+        if not file.exists():
+            write_json(file, score(asked, train, test, seconds, title))
+    found = {title: json.loads(file.read_text()) for title, file in files.items()}
     results = {title: one["scores"] for title, one in found.items()}
     losses = {title: np.array(one["losses"]) for title, one in found.items()}
     for alone in ("image", "spectrum"):
@@ -228,7 +218,7 @@ def main() -> None:
     kept.mkdir(parents=True, exist_ok=True)
     asked, seconds = learn(train, label_columns(store.names), kept)
     print(f"ours: {seconds:.0f} CPU-s, {len(train.theta)} galaxies; {len(test.theta)} scored")
-    results = scores(asked.posterior, train, test, seconds, kept)
+    results = all_scores(asked.posterior, train, test, seconds, kept)
     figures(asked, test)
     about = {"galaxies": len(store), "learned from": len(train.theta), "scored": len(test.theta)}
     print(write_result("properties", {**about, "CPU s": round(seconds, 1), "scores": results}))

@@ -13,7 +13,6 @@ What the result file holds is not run again, unless the setting of its method is
 
 import argparse
 import contextlib
-import hashlib
 import importlib.util
 import json
 import os
@@ -35,6 +34,7 @@ from appulse.inference.correlated import CorrelatedPrior
 from appulse.inference.fitting import PosteriorConfig
 from appulse.inference.posterior import Posterior
 from appulse.inference.prior import IndependentPrior, Prior, Uniform
+from appulse.training.run import digest_of
 from record import RESULTS, write_result
 
 SAMPLES, SCORED = 10_000, 2_000
@@ -172,14 +172,10 @@ def _sbi_prior(prior: Prior) -> Any:
 def setting(method: str, runs: dict[str, Any], seed: int) -> dict[str, Any]:
     """What a method is set to; rivals to the CPU time of ours."""
     if method == "appulse":
-        return {"config": fingerprint(asdict(PosteriorConfig()))}
+        return {"config": digest_of(asdict(PosteriorConfig()), 8)}
     if str(seed) not in runs.get("appulse", {}):
         raise SystemExit(f"{method} trains for as long as appulse: run appulse first, seed {seed}")
     return {"sbi": version("sbi"), "CPU-s": runs["appulse"][str(seed)]["train CPU-s"]}
-
-
-def fingerprint(settings: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def score(fit: Callable, task: str, n: int, seed: int, folder: Path) -> dict[str, Any]:

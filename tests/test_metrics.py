@@ -22,6 +22,12 @@ def test_r2_is_sklearns(rng):
     assert metrics.r2(np.full(50, true.mean()), true) == pytest.approx(0)
 
 
+def test_mean_r2_is_sklearns_uniform_average(rng):
+    true = rng.normal(size=(50, 3)) * [1.0, 10.0, 0.1]
+    predicted = true + rng.normal(size=(50, 3))
+    assert metrics.mean_r2(predicted, true) == pytest.approx(r2_score(true, predicted))
+
+
 def test_r2_of_one_value_is_refused():
     with pytest.raises(ValueError, match=r"all 3 true values are 2\.0"):
         metrics.r2(np.zeros(3), np.full(3, 2.0))

@@ -41,6 +41,11 @@ def r2(predicted: Float[np.ndarray, "B"], true: Float[np.ndarray, "B"]) -> float
     return float(1 - np.sum((predicted - true) ** 2) / spread)
 
 
+def mean_r2(predicted: Float[np.ndarray, "B P"], true: Float[np.ndarray, "B P"]) -> float:
+    """The mean of `r2` over properties."""
+    return float(np.mean([r2(p, t) for p, t in zip(predicted.T, true.T, strict=True)]))
+
+
 def redshift_error(z: Float[np.ndarray, "B"], z_true: Float[np.ndarray, "B"]) -> np.ndarray:
     """Δz / (1 + z_true), shape (B,)."""
     return (z - z_true) / (1 + z_true)

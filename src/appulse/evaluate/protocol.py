@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 
 from ..metrics import (
     accuracy,
@@ -21,6 +21,7 @@ from ..metrics import (
     difference,
     fraction_within,
     macro_f1,
+    mean_r2,
     nmad,
     outlier_fraction,
     r2,
@@ -274,10 +275,6 @@ def _scores(name: str, modality: Modality) -> dict[str, Score]:
         "redshift": REDSHIFT_SCORES,
         "morphology": CLASS_SCORES,
         "posterior": {"NLL": lambda log_density, _: float(-np.mean(log_density))},
-        "properties": {"mean R²": _mean_r2},
+        "properties": {"mean R²": mean_r2},
     }
     return special.get(name, PROPERTY_SCORES)
-
-
-def _mean_r2(predicted: Float[np.ndarray, "B P"], true: Float[np.ndarray, "B P"]) -> float:
-    return float(np.mean([r2(p, t) for p, t in zip(predicted.T, true.T, strict=True)]))
