@@ -31,7 +31,8 @@ from appulse.metrics import bootstrap
 from appulse.posteriors import observed_part
 from appulse.survey.store import SurveyStore
 from appulse.survey.survey import PROPERTIES, label_columns
-from appulse.tasks.properties import CONFIG, GalaxyPosterior, Observed
+from appulse.tasks.observed import Observed
+from appulse.tasks.properties import CONFIG, GalaxyPosterior
 from appulse.training.run import digest_of, write_json
 from record import write_result
 from stages import embeddings

@@ -206,3 +206,22 @@ def test_bootstrap_depends_on_the_seed_alone(rng):
         metrics.bootstrap(lambda x: float(x.mean()), sample, n=50, seed=seed) for seed in (1, 1, 2)
     )
     assert first == again != other
+
+
+def test_rounding_does_not_hide_that_all_truths_are_equal():
+    for value, n in ((0.1, 50), (8.7, 1000)):
+        with pytest.raises(ValueError, match="R² needs them to differ"):
+            metrics.r2(np.zeros(n), np.full(n, value))
+
+
+def test_draws_of_equal_truths_do_not_count(rng):
+    """One positive of fifteen is missing from a third of the draws."""
+    true = np.zeros(15)
+    true[3] = 1
+    found = metrics.bootstrap(metrics.r2, true + 0.1 * rng.normal(size=15), true)
+    assert found.low <= found.value <= found.high
+
+
+def test_a_row_has_not_as_many_neighbours_as_there_are_rows(rng):
+    with pytest.raises(ValueError, match="k is 10, of 10 rows; expected 1 to 9"):
+        metrics.neighbour_mean(rng.normal(size=(10, 10)), np.zeros(10), 10)

@@ -4,6 +4,7 @@ Predictions come first, the truth second. Redshift errors are Δz / (1 + z_true)
 whole posteriors, PIT, coverage and CRPS, are in `inference.calibration`.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -33,12 +34,17 @@ class Bin(NamedTuple):
     estimate: Estimate
 
 
+class ConstantTruthError(ValueError):
+    """A score asks how truths vary, and they do not."""
+
+
 def r2(predicted: Float[np.ndarray, "B"], true: Float[np.ndarray, "B"]) -> float:
     """Coefficient of determination: 1 is perfect, 0 as good as the mean of `true`."""
-    spread = np.sum((true - true.mean()) ** 2)
-    if spread == 0:
-        raise ValueError(f"all {len(true)} true values are {true[0]}; R² needs them to differ")
-    return float(1 - np.sum((predicted - true) ** 2) / spread)
+    if true.min() == true.max():
+        raise ConstantTruthError(
+            f"all {len(true)} true values are {true[0]}; R² needs them to differ"
+        )
+    return float(1 - np.sum((predicted - true) ** 2) / np.sum((true - true.mean()) ** 2))
 
 
 def mean_r2(predicted: Float[np.ndarray, "B P"], true: Float[np.ndarray, "B P"]) -> float:
@@ -199,7 +205,12 @@ def neighbour_mean(
 
     Against the row's own value, `r2` says whether those are alike where a partner is missed.
     Unknown values, NaN, do not count; a row whose neighbours are all unknown gets NaN.
+
+    Raises:
+        ValueError: If there are not k others.
     """
+    if not 0 < k < len(values):
+        raise ValueError(f"k is {k}, of {len(values)} rows; expected 1 to {len(values) - 1}")
     others = similarity.copy()
     np.fill_diagonal(others, -np.inf)
     nearest = np.argpartition(-others, k - 1, axis=1)[:, :k]
@@ -216,16 +227,22 @@ def bootstrap(
 ) -> Estimate:
     """`statistic(*arrays)` with its 95 % percentile interval over resampled rows (Efron 1979).
 
-    Rows are galaxies and stay together across the arrays.
+    Rows are galaxies and stay together across the arrays. Draws in which all truths are equal,
+    as happens with few or rare ones, do not count.
+
+    Raises:
+        ConstantTruthError: If all truths are equal in the arrays themselves.
     """
+    value = float(statistic(*arrays))
     rows = len(arrays[0])
     rng = np.random.default_rng(seed)
     draws = []
     for _ in range(n):
         pick = rng.integers(rows, size=rows)
-        draws.append(statistic(*(array[pick] for array in arrays)))
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return Estimate(float(statistic(*arrays)), float(low), float(high))
+        with contextlib.suppress(ConstantTruthError):
+            draws.append(statistic(*(array[pick] for array in arrays)))
+    low, high = np.percentile(draws or [value], [2.5, 97.5])
+    return Estimate(value, float(low), float(high))
 
 
 def difference(

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from .evaluate.posteriors import generation_plots, posterior_plots
 from .evaluate.report import Plot
 from .files import atomic_path
-from .inference.fitting import PosteriorConfig
+from .inference.fitting import PosteriorConfig, at_least_one
 from .progress import track
 from .search.embeddings import Embeddings
 from .survey.fluxes import Fluxes
@@ -30,7 +30,8 @@ from .survey.survey import PROPERTIES, label_columns
 from .survey.tables import require_known, write_table
 from .tasks.generate import CONFIG as GENERATING
 from .tasks.generate import Generator
-from .tasks.properties import CONFIG, GalaxyPosterior, Observed, observed
+from .tasks.observed import Observed, observed
+from .tasks.properties import CONFIG, GalaxyPosterior
 from .training.run import digest, load_weights, write_json
 
 PHOTOMETRIC_ERRORS = (0.003, 0.1)  # relative, of a survey's photometry
@@ -187,6 +188,7 @@ def infer(
             the suffix of `out` is unknown.
     """
     require_known(out)
+    at_least_one(n, "n")
     asked = GalaxyPosterior.load(posterior, device)
     evidence = observed(
         Embeddings.read(image) if image else None,
@@ -226,7 +228,8 @@ def _joined(paths: list[Path], out: Path) -> dict[str, int]:
     """Writes the parts as one table, Parquet without holding them all; counts what to look at."""
     counts = dict.fromkeys(("galaxies", "without evidence", "novel", "at an edge"), 0)
     for path in paths:
-        found = [pq.read_table(path)[name].to_numpy() for name in ("evidence", "novel", "at_edge")]
+        table = pq.read_table(path, columns=["evidence", "novel", "at_edge"])
+        found = [column.to_numpy() for column in table.columns]
         sums = len(found[0]), (found[0] == "").sum(), found[1].sum(), (found[2] != "").sum()
         counts = {k: v + int(more) for (k, v), more in zip(counts.items(), sums, strict=True)}
     if out.suffix != ".parquet":

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.stats import kstest, norm
+from sklearn.ensemble import RandomForestClassifier
 
 from appulse.inference.calibration import coverage, crps, pit, sbc_ranks, tarp, uniform_chance
 from appulse.inference.local_c2st import local_c2st
@@ -140,3 +141,12 @@ def test_too_little_is_refused():
         sbc_ranks(samples[:10], theta[:10])
     with pytest.raises(ValueError, match="NaN"):
         crps(samples * np.nan, theta)
+
+
+def test_local_c2st_takes_classifiers_that_have_a_length():
+    """An unfitted forest raises when asked for it."""
+    rng = np.random.default_rng(0)
+    x, drawn = rng.normal(size=(2, 100, 1))
+    forest = RandomForestClassifier(5, random_state=0)
+    found = local_c2st(x, x, drawn, drawn[:20], x[0], classifier=forest, permutations=3)
+    assert len(found.null) == 3

@@ -37,7 +37,7 @@ def exact(x):
 
 @pytest.fixture(scope="module")
 def posterior():
-    long = replace(QUICK, fit=replace(QUICK.fit, steps=900))
+    long = replace(QUICK, fit=replace(QUICK.fit, steps=1500))
     return Posterior.fit(*fold(4000, 0), PRIOR, long, device="cpu")
 
 
@@ -234,7 +234,9 @@ def test_an_ensemble_averages_densities_and_shares_samples():
     assert pair.sample(X, 1).shape == (2, 1, 2)
     drawn = pair.sample(X, 9, seed=4)
     for k, single in enumerate(singles):
-        assert drawn[:, k::2] == pytest.approx(single.sample(X, 9, seed=4)[:, k::2], abs=1e-4)
+        alone = single.sample(X, 9, seed=4)
+        for row, first in ((0, k), (1, 1 - k)):  # 9 draws later it is the other's turn
+            assert drawn[row, first::2] == pytest.approx(alone[row, first::2], abs=1e-4)
 
 
 def test_an_equal_seed_gives_an_equal_posterior_and_a_run_goes_on(tmp_path):
@@ -329,3 +331,68 @@ def test_what_a_caller_wants_kept_is_kept(linear, tmp_path):
     linear.about["model_hash"] = "abc"
     linear.save(tmp_path)
     assert Posterior.load(tmp_path, "cpu").about == {"model_hash": "abc"}
+
+
+def test_few_rows_of_many_features_do_not_make_it_too_sure():
+    """300 rows of 75 features: a regression alone would fit a fourth of the noise away."""
+    rng = np.random.default_rng(0)
+    prior, x = IndependentPrior({"a": Normal()}), rng.normal(size=(1300, 75))
+    theta = x @ rng.normal(size=(75, 1)) / 10 + 0.5 * rng.normal(size=(1300, 1))
+    config = replace(QUICK, fit=replace(QUICK.fit, steps=60))
+    posterior = Posterior.fit(theta[:300], x[:300], prior, config, device="cpu")
+    inside = coverage(posterior.sample(x[300:], 200), theta[300:], [0.68, 0.95]).inside[:, 0]
+    assert inside == pytest.approx([0.68, 0.95], abs=0.06)
+
+
+def test_members_take_turns_over_observations():
+    """Of one draw for each, half are of either member; of three, too."""
+    posterior = Posterior.fit(
+        *fold(200, 0), PRIOR, replace(QUICK, fit=replace(QUICK.fit, steps=2), members=2)
+    )
+    for parameter in posterior.members[1].parameters():
+        parameter.fill_(torch.nan)
+    x = np.repeat(X[:1], 40, 0)
+    for n in (1, 3, 4):
+        assert np.isnan(posterior.sample(x, n)[..., 0]).mean() == 0.5
+
+
+def test_densities_of_many_parameters_are_exact():
+    """Above 16 parameters, a divergence estimated from one probe would differ at every call."""
+    prior = IndependentPrior({f"p{k}": Normal() for k in range(18)})
+    theta = prior.sample(200, 0).numpy()
+    config = replace(QUICK, fit=replace(QUICK.fit, steps=5))
+    posterior = Posterior.fit(theta, theta[:, :2], prior, config, device="cpu")
+    first, second = (posterior.log_prob(theta[:3], theta[:3, :2]) for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: FitConfig(steps=0), "steps is 0"),
+        (lambda: FitConfig(checks=0), "checks is 0"),
+        (lambda: FitConfig(average=0.0), r"average is 0\.0"),
+        (lambda: PosteriorConfig(members=0), "members is 0"),
+    ],
+)
+def test_impossible_settings_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_no_draws_and_blocks_that_no_row_has_are_refused(posterior):
+    for ask in (posterior.sample, posterior.intervals):
+        with pytest.raises(ValueError, match="samples is 0; expected 1 or more"):
+            ask(X, n=0)
+    theta, x = fold(100, 0)
+    with pytest.raises(ValueError, match="no row has 'b'; leave that block out"):
+        Posterior.fit(theta, {"a": x, "b": np.full((100, 2), np.nan)}, PRIOR, QUICK)
+
+
+def test_weights_of_another_version_are_named(posterior, tmp_path):
+    posterior.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["config"]["estimator"]["width"] = 16
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="weights that do not fit its settings"):
+        Posterior.load(tmp_path)

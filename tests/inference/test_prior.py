@@ -133,3 +133,18 @@ def test_impossible_priors_are_refused():
         TruncatedPrior(MIXED, torch.ones(3), torch.ones(3))
     with pytest.raises(ValueError, match="a is of kind 'Cauchy'"):
         prior_from({"a": {"kind": "Cauchy"}})
+
+
+def test_a_parameter_may_have_any_name():
+    prior = IndependentPrior({"covariance": Normal(1.0, 2.0), "truncated": Uniform(0.0, 1.0)})
+    again = prior_from(json.loads(json.dumps(prior.describe())))
+    assert again.names == ("covariance", "truncated")
+    assert again.describe() == prior.describe()
+
+
+@pytest.mark.parametrize(
+    "covariance", [[[1.0, 0.9], [0.0, 1.0]], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]
+)
+def test_a_covariance_must_be_one(covariance):
+    with pytest.raises(ValueError, match="expected"):
+        CorrelatedPrior([0.0, 0.0], covariance)

@@ -1,4 +1,3 @@
-import os
 from dataclasses import replace
 from importlib import import_module
 
@@ -12,7 +11,7 @@ from appulse.inference.novelty import novelty
 from appulse.inference.posterior import PosteriorConfig
 from appulse.inference.prior import IndependentPrior, Uniform
 from appulse.inference.simulations import run_simulations
-from appulse.inference.simulator import infer
+from appulse.inference.simulator import CHECKED, infer
 
 PRIOR = IndependentPrior({"a": Uniform(-10.0, 10.0)})
 CONFIG = PosteriorConfig(
@@ -77,7 +76,7 @@ def test_an_interrupted_run_goes_on(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_simulations(counted, THETA, folder=tmp_path)
     found = run_simulations(counted, THETA, folder=tmp_path)
-    assert len(calls) == 170 + 150  # the first hundred were done
+    assert len(calls) == 170 + 150 + 1  # a hundred were done; the first is looked at again
     whole = run_simulations(fragile, THETA)
     assert np.array_equal(found.x, whole.x)
     assert [f.reason for f in found.failures] == [f.reason for f in whole.failures]
@@ -125,14 +124,13 @@ def test_truncated_rounds_find_a_narrow_posterior(inference):
 def test_inference_goes_on_from_its_folder(inference):
     folder, found = inference
 
-    def forbidden(theta, rng):
-        return simulate(theta, rng) if os.environ.get("APPULSE_CHECK") else pytest.fail("ran again")
+    def counted(theta, rng):
+        calls.append(1)
+        return fragile(theta, rng)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("APPULSE_CHECK", "1")  # the predictive check always simulates
-        again = infer(
-            forbidden, PRIOR, X_OBS, 1500, rounds=2, config=CONFIG, folder=folder, device="cpu"
-        )
+    calls = []
+    again = infer(counted, PRIOR, X_OBS, 1500, rounds=2, config=CONFIG, folder=folder, device="cpu")
+    assert len(calls) == 2 + CHECKED  # a look at each round, and the predictive check
     assert np.array_equal(again.sample(10), found.sample(10))
 
 
@@ -176,3 +174,38 @@ def test_bad_calls_are_refused():
         infer(simulate, PRIOR, X_OBS, 10, rounds=0)
     with pytest.raises(ValueError, match="5 simulations; expected more than 5"):
         novelty(np.ones(1), np.ones((5, 1)))
+
+
+def test_another_simulator_in_the_folder_is_noticed(tmp_path):
+    run_simulations(simulate, THETA, folder=tmp_path)
+    with pytest.raises(ValueError, match="simulations of another simulator: the first gave"):
+        run_simulations(lambda theta, rng: 2 * simulate(theta, rng), THETA, folder=tmp_path)
+    chance = np.random.default_rng()  # not the generator that it is given
+
+    def whimsical(theta, rng):
+        return theta + chance.normal(size=2)
+
+    first = run_simulations(whimsical, THETA, folder=tmp_path / "whimsical")
+    again = run_simulations(whimsical, THETA, folder=tmp_path / "whimsical")
+    assert np.array_equal(first.x, again.x)
+
+
+def test_a_posterior_where_the_simulator_fails_is_kept_with_a_warning():
+    quick = replace(CONFIG, fit=replace(CONFIG.fit, steps=20))
+
+    def hopeless(theta, rng):
+        if len(calls) > 500:
+            raise RuntimeError("no convergence")
+        calls.append(1)
+        return simulate(theta, rng)
+
+    calls = []
+    found = infer(hopeless, PRIOR, X_OBS, 500, config=quick, device="cpu")
+    assert len(found.sample(10)) == 10
+    assert not found.trusted
+    assert any("simulations from the posterior failed" in text for text in found.warnings)
+
+
+def test_no_simulations_are_refused():
+    with pytest.raises(ValueError, match="simulations 0; expected 1 or more"):
+        run_simulations(simulate, THETA[:0])

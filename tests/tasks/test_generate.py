@@ -81,3 +81,15 @@ def test_what_does_not_fit_is_refused(generator, tmp_path):
     generator.posterior.save(tmp_path)
     with pytest.raises(ValueError, match="holds no generator of spectra"):
         Generator.load(tmp_path)
+
+
+def test_galaxies_without_redshift_are_left_out_and_images_must_be_known():
+    spectra, z, images, _ = galaxies(60)
+    z[:5] = np.nan
+    quick = PosteriorConfig(QUICK.estimator, FitConfig(steps=2))
+    made = Generator.fit(spectra, z, images, quick, REST, device="cpu")
+    images.vectors[7] = np.nan
+    with pytest.raises(ValueError, match="1 of 60 images have no embedding, such as"):
+        made.sample(2, images)
+    with pytest.raises(ValueError, match="0 of 60 galaxies have a positive redshift"):
+        Generator.fit(spectra, np.zeros(60), images, quick, REST)

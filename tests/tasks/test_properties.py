@@ -8,7 +8,8 @@ from appulse.inference.estimator import EstimatorConfig
 from appulse.inference.fitting import FitConfig, PosteriorConfig
 from appulse.search.embeddings import Embeddings
 from appulse.survey.fluxes import Fluxes
-from appulse.tasks.properties import GalaxyPosterior, observed
+from appulse.tasks.observed import observed
+from appulse.tasks.properties import GalaxyPosterior, _kept
 
 N, D = 1200, 3
 QUICK = PosteriorConfig(
@@ -151,4 +152,41 @@ def test_it_survives_saving_and_opens_as_any_posterior(fitted, tmp_path):
 def test_other_posteriors_are_refused(fitted, tmp_path):
     fitted.posterior.save(tmp_path)
     with pytest.raises(ValueError, match="not one that `appulse posterior` made"):
+        GalaxyPosterior.load(tmp_path)
+
+
+def test_what_is_novel_does_not_depend_on_the_order_of_rows():
+    rng = np.random.default_rng(0)
+    block = np.sort(rng.normal(size=(8000, 1)).astype(np.float32), axis=0)
+    kept = _kept(block)
+    assert len(kept) == 2000
+    assert kept.std() == pytest.approx(1, abs=0.1)
+
+
+def test_labels_that_cannot_be_and_rare_evidence_are_left_out(tmp_path):
+    image, spectrum, photometry, truth = galaxies(200)
+    spectrum.vectors[3:] = np.nan
+    truth = {name: values.astype(np.float32) for name, values in truth.items()}
+    truth["age"][:2], truth["redshift"][2] = 0, -1e-4
+    quick = replace(QUICK, fit=FitConfig(steps=3))
+    evidence = observed(image, spectrum, photometry)
+    fitted = GalaxyPosterior.fit(evidence, truth, COLUMNS, quick, device="cpu")
+    assert fitted.posterior.about["galaxies"] == 197
+    assert list(fitted.posterior.kinds) == ["image", "photometry"]
+    fitted.save(tmp_path)
+    assert GalaxyPosterior.load(tmp_path).posterior.about == fitted.posterior.about
+
+
+def test_too_few_galaxies_are_counted():
+    image, _, _, truth = galaxies(30)
+    truth["age"][10:] = np.nan
+    with pytest.raises(ValueError, match="0 of 30 galaxies have all of redshift, age and"):
+        GalaxyPosterior.fit(observed(image), truth, COLUMNS, QUICK)
+
+
+def test_a_damaged_reference_is_named(fitted, tmp_path):
+    fitted.save(tmp_path)
+    file = tmp_path / "reference.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"reference\.safetensors is damaged"):
         GalaxyPosterior.load(tmp_path)

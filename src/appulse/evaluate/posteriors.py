@@ -16,7 +16,8 @@ from ..inference.calibration import Coverage, coverage, pit, tarp
 from ..search.embeddings import Embeddings
 from ..survey.spectra import Spectra
 from ..tasks.generate import Generator
-from ..tasks.properties import GalaxyPosterior, Observed
+from ..tasks.observed import Observed
+from ..tasks.properties import GalaxyPosterior
 from .calibration import coverage_panels, pit_histograms
 from .corner import corner
 from .report import LABELS, Plot

@@ -36,17 +36,19 @@ def log_density(
     tolerance: float = 1e-5,
     probes: int | None = None,
     generator: torch.Generator | None = None,
+    exact_up_to: int = EXACT_TRACE,
 ) -> Float[Tensor, "*B"]:
     """log p(x) in nats: log N(noise; 0, I) − ∫ div V dt (Chen et al. 2018, theorem 1).
 
     Args:
         probes: Random vectors of Hutchinson's trace estimator (Grathwohl et al. 2019), whose
-            noise falls as 1 / √probes; None sums the D terms exactly up to D = 16, and takes
+            noise falls as 1 / √probes; None sums the D terms exactly up to some D, and takes
             one probe above.
         generator: Of the probes.
+        exact_up_to: That D.
     """
     width = x.shape[-1]
-    if probes is None and width > EXACT_TRACE:
+    if probes is None and width > exact_up_to:
         probes = 1
     directions = _basis(x) if probes is None else _probes(x, probes, generator)
     weight = 1.0 if probes is None else 1.0 / probes

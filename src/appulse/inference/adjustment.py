@@ -3,7 +3,6 @@
 Shapes: B observations, S samples, D parameters, F features, K blocks, P = 2^K subsets of them.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -11,15 +10,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .evidence import Evidence, Kind
-from .mixture import LOG_ROOT, Mixture, fit_mixture
+from .mixture import Mixture
+from .regression import LinearFit, best_fit, judged
 
 MOST_BLOCKS = 8
-RIDGE, RIDGE_PER_FEATURE = 1e-4, 0.1
-ROUNDS = 30  # of reweighting
-ONE = tuple(torch.tensor(value).double() for value in (1.0, 1.0, 0.0))  # residuals as they are
-HINT = 0.1  # nats that outliers must be worth in the usual fit, before one for them is tried
-WORTH = 1.0  # nats that a fit for outliers must gain
-CAUCHY = 2.385  # residuals this many sd out count half (95 % efficiency, Holland & Welsch 1977)
+FEWEST = 2  # rows that a fit is tried on
 
 
 class Coordinates(NamedTuple):
@@ -91,51 +86,67 @@ class RegressionAdjustment(nn.Module):
         self.register_buffer("wide", torch.ones(subsets, dim))
         self.register_buffer("share", torch.zeros(subsets, dim))
 
-    def learn(self, u: Float[Tensor, "B D"], evidence: Evidence) -> None:
-        """Fits every subset by ridge regression."""
+    def learn(self, u: Float[Tensor, "B D"], evidence: Evidence) -> Float[Tensor, "B P D"]:
+        """Fits every subset of the evidence that some rows hold.
+
+        A subset whose rows are too few for its features takes the fit of a part of it.
+
+        Returns:
+            How far each row pulled each fit towards itself. Rows lie nearer to the fit than new
+            ones do; who learns from them without taking that back becomes too sure.
+        """
         features = _features(evidence).double()
         self.mean, sd = features.mean(0).float(), features.std(0).float()
         self.sd = torch.where(sd > 1e-6 * self.mean.abs(), sd, torch.ones_like(sd))
-        standard = (features - self.mean) / self.sd
-        widths = torch.tensor([kind.features for kind in evidence.kinds.values()])
-        present = evidence.present
-        for subset in range(len(self.constant)):
+        x, u, widths = (features - self.mean) / self.sd, u.double(), _widths(evidence)
+        rest = u[:, None].repeat(1, len(self.constant), 1)
+        pull = torch.zeros_like(rest)
+        for subset in range(1, len(self.constant)):
             bits = torch.tensor([bool(subset >> k & 1) for k in range(len(widths))])
-            rows = (present | ~bits).all(1)
-            if rows.sum() > 1:
+            rows = (evidence.present | ~bits).all(1)
+            if rows.sum() < FEWEST:
+                continue
+            for k, y in enumerate(u[rows].T):
+                others = [self._fit(part, k, rest[rows, part, k]) for part in _parts(subset)]
                 used = bits.repeat_interleave(widths)
-                self._fit(subset, used, u[rows].double(), standard[rows][:, used])
+                fit = best_fit(x[rows], y, used, others, self.outliers)
+                self._keep(fit, subset, k)
+                rest[rows, subset, k] = fit.rest
+                pull[rows, subset, k] = fit.rest - fit.left(x[rows], y)
+            self.root[subset] = self._whitening(subset, rest[rows, subset])
+        return pull.float()
 
-    def _fit(self, subset: int, used: Tensor, u: Tensor, features: Tensor) -> None:
-        rest = torch.empty_like(u)
-        for k, y in enumerate(u.T):
-            fit = self._best_fit(features, y)
-            self.constant[subset, k], self.slope[subset, k, used] = fit.constant, fit.slope.float()
-            self.core[subset, k], self.wide[subset, k], self.share[subset, k] = fit.mixture
-            rest[:, k] = fit.mixture.normal(y - fit.constant - features @ fit.slope)
-        covariance = rest.T @ rest / len(rest)
+    def _fit(self, subset: int, k: int, rest: Float[Tensor, "B"]) -> LinearFit:
+        """What was kept of a parameter's fit, as it does on some rows."""
+        mixture = Mixture(*(a[subset, k].double() for a in (self.core, self.wide, self.share)))
+        slope = self.slope[subset, k].double()
+        return judged(float(self.constant[subset, k]), slope, rest, mixture)
+
+    def _keep(self, fit: LinearFit, subset: int, k: int) -> None:
+        self.constant[subset, k], self.slope[subset, k] = fit.constant, fit.slope.float()
+        self.core[subset, k], self.wide[subset, k], self.share[subset, k] = fit.mixture
+
+    def _whitening(self, subset: int, rest: Float[Tensor, "B D"]) -> Float[Tensor, "D D"]:
+        """Root of the covariance of what is left, as normal quantiles."""
+        mixture = Mixture(*(a[subset].double() for a in (self.core, self.wide, self.share)))
+        normal = mixture.normal(rest)
+        covariance = normal.T @ normal / len(normal)
         floor = 1e-8 * covariance.diagonal().max() + 1e-12
-        jitter = floor * torch.eye(u.shape[1], dtype=u.dtype)
-        self.root[subset] = torch.linalg.cholesky(covariance + jitter).float()
+        jitter = floor * torch.eye(len(covariance), dtype=covariance.dtype)
+        return torch.linalg.cholesky(covariance + jitter).float()
 
-    def _best_fit(self, x: Float[Tensor, "B F"], y: Float[Tensor, "B"]) -> "_Fit":
-        if not self.outliers:
-            return _plain_fit(x, y)
-        usual = _relevant_fit(x, y, robust=False)
-        rest = y - usual.constant - x @ usual.slope
-        if fit_mixture(rest).log_density(rest).mean() < usual.score + HINT:
-            return usual
-        robust = _relevant_fit(x, y, robust=True)
-        return robust if robust.score > usual.score + WORTH else usual
-
-    def forward(self, evidence: Evidence) -> Coordinates:
-        """The coordinates of each observation."""
+    def forward(
+        self, evidence: Evidence, pull: Float[Tensor, "B P D"] | None = None
+    ) -> Coordinates:
+        """The coordinates of each observation; of rows that were learned, without their pull."""
         subset = self._subsets(evidence)
         standard = (_features(evidence) - self.mean) / self.sd
         shift = self.constant[subset]
         for one in subset.unique():
             rows = subset == one
             shift[rows] += standard[rows] @ self.slope[one].T
+        if pull is not None:
+            shift = shift - pull[torch.arange(len(pull)), subset]
         mixture = (self.core[subset], self.wide[subset], self.share[subset])
         return Coordinates(shift, self.root[subset], *mixture)
 
@@ -144,77 +155,14 @@ class RegressionAdjustment(nn.Module):
         return (present * 2 ** torch.arange(present.shape[1], device=present.device)).sum(1)
 
 
-class _Fit(NamedTuple):
-    """A linear fit of one parameter, its residuals, and their mean log density."""
-
-    constant: float
-    slope: Float[Tensor, "F"]
-    mixture: Mixture
-    score: float
+def _parts(subset: int) -> list[int]:
+    """The subset without one of its blocks, and not empty."""
+    bits = (1 << k for k in range(subset.bit_length()) if subset >> k & 1)
+    return [subset - bit for bit in bits if subset != bit]
 
 
-def _plain_fit(x: Float[Tensor, "B F"], y: Float[Tensor, "B"]) -> _Fit:
-    """Ridge regression; the residuals stay as they are."""
-    used = int((x != x[0]).any(0).sum())
-    penalty = torch.full_like(x[0], RIDGE + RIDGE_PER_FEATURE * used / len(y))
-    constant, slope, _ = _moments(x, y, torch.ones_like(y)).ridge(penalty)
-    return _judged(constant, slope, y - constant - x @ slope)
-
-
-def _judged(constant: float, slope: Tensor, rest: Tensor) -> _Fit:
-    """A fit whose residuals stay as they are."""
-    variance = float(rest.square().mean().clamp(min=1e-18))
-    return _Fit(constant, slope, Mixture(*ONE), -0.5 * math.log(variance) - 0.5 - LOG_ROOT)
-
-
-def _relevant_fit(x: Float[Tensor, "B F"], y: Float[Tensor, "B"], robust: bool) -> _Fit:
-    """Each slope has a penalty of its own, by automatic relevance determination (MacKay 1992).
-
-    So features of no use do not fit the noise of the few that say it all. The robust fit is by
-    iteratively reweighted least squares, which outliers hardly move.
-    """
-    start, penalty = _plain_fit(x, y), torch.full_like(x[0], RIDGE)
-    constant, slope, moments = start.constant, start.slope, _moments(x, y, torch.ones_like(y))
-    for _ in range(ROUNDS):
-        rest = y - constant - x @ slope
-        variance = float(rest.square().mean().clamp(min=1e-18))
-        if robust:
-            variance = float(rest.abs().median().clamp(min=1e-9) / 0.6745) ** 2
-            moments = _moments(x, y, 1 / (1 + rest**2 / (CAUCHY**2 * variance)))
-        constant, slope, free = moments.ridge(penalty)
-        penalty = (variance / len(y) * free / slope.square().clamp(min=1e-30)).clamp(1e-12, 1e9)
-    rest = y - constant - x @ slope
-    if not robust:
-        return _judged(constant, slope, rest)
-    mixture = fit_mixture(rest)
-    return _Fit(constant, slope, mixture, float(mixture.log_density(rest).mean()))
-
-
-class _Moments(NamedTuple):
-    """Weighted means and covariances of features and of one parameter."""
-
-    centre: Float[Tensor, ""]
-    middle: Float[Tensor, "F"]
-    spread: Float[Tensor, "F F"]
-    shared: Float[Tensor, "F"]
-
-    def ridge(
-        self, penalty: Float[Tensor, "F"]
-    ) -> tuple[float, Float[Tensor, "F"], Float[Tensor, "F"]]:
-        """Constant and slopes of a ridge regression; how freely the data set each slope."""
-        inverse = torch.linalg.inv(self.spread + penalty.diag())
-        slope = inverse @ self.shared
-        free = (1 - penalty * inverse.diagonal()).clamp(0, 1)
-        return float(self.centre - slope @ self.middle), slope, free
-
-
-def _moments(
-    x: Float[Tensor, "B F"], y: Float[Tensor, "B"], weight: Float[Tensor, "B"]
-) -> _Moments:
-    share = weight / weight.sum()
-    centre, middle = share @ y, share @ x
-    away, x = y - centre, x - middle
-    return _Moments(centre, middle, x.T @ (share[:, None] * x), x.T @ (share * away))
+def _widths(evidence: Evidence) -> Int[Tensor, "K"]:
+    return torch.tensor([kind.features for kind in evidence.kinds.values()])
 
 
 def _features(evidence: Evidence) -> Float[Tensor, "B F"]:

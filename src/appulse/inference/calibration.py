@@ -28,7 +28,7 @@ class Coverage:
 
     @property
     def deviation(self) -> float:
-        """Largest distance from the diagonal; chance alone makes about .6 / √B of it."""
+        """Largest distance from the diagonal; chance alone makes about .8 / √B of it."""
         level = self.level.reshape(-1, *(1,) * (self.inside.ndim - 1))
         return float(np.abs(self.inside - level).max())
 

@@ -32,13 +32,17 @@ class CorrelatedPrior(Prior):
         self.covariance = torch.as_tensor(covariance, dtype=torch.float64)
         dim = len(self.mean)
         self.names = tuple(names or (f"theta{i}" for i in range(dim)))
-        root, failed = torch.linalg.cholesky_ex(self.covariance)
-        if self.covariance.shape != (dim, dim) or len(self.names) != dim or failed:
+        if self.covariance.shape != (dim, dim) or len(self.names) != dim:
             raise ValueError(
                 f"mean has {dim} entries, the covariance shape {tuple(self.covariance.shape)} and "
-                f"there are {len(self.names)} names; expected a positive definite matrix that fits"
+                f"there are {len(self.names)} names; expected as many of each"
             )
-        self.root = root
+        self.root, failed = torch.linalg.cholesky_ex(self.covariance)
+        if failed or not torch.allclose(self.covariance, self.covariance.T):
+            raise ValueError(
+                f"the covariance is {self.covariance.tolist()}; expected a symmetric and positive "
+                "definite matrix"
+            )
 
     def theta(self, u: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
         """Mean + root u."""

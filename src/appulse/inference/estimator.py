@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..flow.density import log_density
@@ -39,6 +39,10 @@ class Condition(NamedTuple):
     context: Float[Tensor, "B C"]
     coordinates: Coordinates
 
+    def take(self, rows: Int[Tensor, "N"]) -> "Condition":
+        """Those of some observations."""
+        return Condition(self.context[rows], Coordinates(*(a[rows] for a in self.coordinates)))
+
 
 class Estimator(nn.Module):
     """Flow matching posterior estimation (Wildberger et al. 2023) in regression coordinates."""
@@ -51,20 +55,34 @@ class Estimator(nn.Module):
         sizes = VelocityConfig(dim, config.width, config.width, config.depth, config.condition)
         self.velocity = VelocityNetwork(sizes)
 
-    def learn_scales(self, u: Float[Tensor, "B D"], evidence: Evidence) -> None:
-        """Fits the regression and the standardisation of the inputs; before training."""
-        self.adjustment.learn(u, evidence)
-        self.network.learn_scales(evidence)
+    def learn_scales(self, u: Float[Tensor, "B D"], evidence: Evidence) -> Float[Tensor, "B P D"]:
+        """Fits the regression and the standardisation of the inputs; before training.
 
-    def condition(self, evidence: Evidence) -> Condition:
+        Returns:
+            How far each row pulled the regression towards itself, see `loss`.
+        """
+        self.network.learn_scales(evidence)
+        return self.adjustment.learn(u, evidence)
+
+    def condition(
+        self, evidence: Evidence, pull: Float[Tensor, "B P D"] | None = None
+    ) -> Condition:
         """What the evidence fixes."""
-        return Condition(self.network(evidence), self.adjustment(evidence))
+        return Condition(self.network(evidence), self.adjustment(evidence, pull))
 
     def loss(
-        self, u: Float[Tensor, "B D"], evidence: Evidence, draws: int = 1
+        self,
+        u: Float[Tensor, "B D"],
+        evidence: Evidence,
+        pull: Float[Tensor, "B P D"] | None = None,
+        draws: int = 1,
     ) -> Float[Tensor, ""]:
-        """Mean squared error of the velocity, each row at `draws` random times."""
-        condition = self.condition(evidence)
+        """Mean squared error of the velocity, each row at `draws` random times.
+
+        Args:
+            pull: Of rows that the regression was fitted on, so that they look as new ones do.
+        """
+        condition = self.condition(evidence, pull)
         r = condition.coordinates.r(u[:, None])[:, 0].repeat(draws, 1)
         context = condition.context.repeat(draws, 1)
         t = draw_times(len(r), self.config.time_power, r.device)
@@ -80,7 +98,13 @@ class Estimator(nn.Module):
     def log_prob(self, u: Float[Tensor, "B S D"], condition: Condition) -> Float[Tensor, "B S"]:
         """Log density of u in nats; differentiable."""
         r = condition.coordinates.r(u)
-        density = log_density(self._field(condition.context), r, method="rk4", steps=DENSITY_STEPS)
+        density = log_density(
+            self._field(condition.context),
+            r,
+            method="rk4",
+            steps=DENSITY_STEPS,
+            exact_up_to=r.shape[-1],
+        )
         return density + condition.coordinates.log_slope(u)
 
     def _field(self, context: Tensor) -> Any:

@@ -38,6 +38,17 @@ class FitConfig:
     validation: float = 0.1  # share of the rows
     checks: int = 25  # how often validation looks for the best weights
 
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "checks"):
+            at_least_one(getattr(self, name), name)
+        if self.steps is not None:
+            at_least_one(self.steps, "steps")
+        if not (self.average > 0 and 0 < self.validation < 1):
+            raise ValueError(
+                f"average is {self.average} and validation {self.validation}; expected a share "
+                "above 0, and one between 0 and 1"
+            )
+
 
 @dataclass(frozen=True)
 class PosteriorConfig:
@@ -48,20 +59,37 @@ class PosteriorConfig:
     members: int = 1  # of the ensemble; their average is the more cautious, the less they agree
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        at_least_one(self.members, "members")
+
+
+def at_least_one(count: int, name: str) -> int:
+    """The count.
+
+    Raises:
+        ValueError: If it is less than one.
+    """
+    if count < 1:
+        raise ValueError(f"{name} is {count}; expected 1 or more")
+    return count
+
 
 class Rows(NamedTuple):
     """Training material: u (B, D) and its evidence."""
 
     u: Float[Tensor, "B D"]
     evidence: Evidence
+    pull: Float[Tensor, "B P D"] | None = None  # on the regression; None: it never saw them
 
     def take(self, rows: Int[Tensor, "N"]) -> "Rows":
         """Some of the rows."""
-        return Rows(self.u[rows], self.evidence[rows])
+        pull = None if self.pull is None else self.pull[rows]
+        return Rows(self.u[rows], self.evidence[rows], pull)
 
     def to(self, device: torch.device) -> "Rows":
         """The rows on a device."""
-        return Rows(self.u.to(device), self.evidence.to(device))
+        pull = None if self.pull is None else self.pull.to(device)
+        return Rows(self.u.to(device), self.evidence.to(device), pull)
 
 
 def training_rows(theta: Float[np.ndarray, "B D"], evidence: Evidence, prior: Prior) -> Rows:
@@ -79,6 +107,9 @@ def training_rows(theta: Float[np.ndarray, "B D"], evidence: Evidence, prior: Pr
         )
     if len(values) < FEWEST:
         raise ValueError(f"there are {len(values)} rows; expected {FEWEST} or more to learn from")
+    for name, there in zip(evidence.kinds, evidence.present.any(0).tolist(), strict=True):
+        if not there:
+            raise ValueError(f"no row has {name!r}; leave that block out")
     if not values.isfinite().all():
         bad = (~values.isfinite()).any(1)
         raise ValueError(
@@ -125,7 +156,7 @@ def fit_estimator(
     best = BestWeights(folder, validation, seed)
     train(
         estimator,
-        lambda model, batch: model.loss(batch.u, _some(batch.evidence)),
+        lambda model, batch: model.loss(batch.u, _some(batch.evidence), batch.pull),
         lambda step: _batches(training, settings.batch_size, seed, step),
         settings,
         RunFolder(folder, _description(estimator, rows, settings)),
@@ -203,8 +234,8 @@ class BestWeights:
         """The validation loss, always on the same noise, times and masks."""
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            evidence = _some(self.rows.evidence)
-            loss = estimator.loss(self.rows.u, evidence, VALIDATION_DRAWS).item()
+            u, evidence, pull = self.rows
+            loss = estimator.loss(u, _some(evidence), pull, VALIDATION_DRAWS).item()
         if loss < self.loss:
             self.loss = loss
             save_tensors(self.path, {**estimator.state_dict(), LOSS: torch.tensor(loss).double()})

@@ -55,7 +55,7 @@ def local_c2st(
             `quadratic_classifier`; a network sees more, and needs more pairs and time.
         permutations: Classifiers fitted to shuffled labels, for the null.
     """
-    model = classifier or quadratic_classifier()
+    model = quadratic_classifier() if classifier is None else classifier
     rng = np.random.default_rng(seed)
     pairs = np.stack([np.hstack([theta, x]), np.hstack([drawn, x])])
     asked = np.hstack([at, np.broadcast_to(x_obs, (len(at), len(x_obs)))])

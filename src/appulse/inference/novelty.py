@@ -14,6 +14,10 @@ CALIBRATION = 2000  # simulations whose own distances are looked at
 ALARM = 0.01  # chance of a false alarm
 
 
+class TooFewError(ValueError):
+    """There are not enough simulations to compare with."""
+
+
 @dataclass(frozen=True)
 class Novelty:
     """How far an observation is from simulations, as these are from each other."""
@@ -39,7 +43,7 @@ class Neighbourhood:
 
     def __init__(self, x: Float[np.ndarray, "N F"], seed: int = 0):
         if len(x) <= NEIGHBOURS:
-            raise ValueError(f"there are {len(x)} simulations; expected more than {NEIGHBOURS}")
+            raise TooFewError(f"there are {len(x)} simulations; expected more than {NEIGHBOURS}")
         low, self._middle, high = np.percentile(x, [15.87, 50, 84.13], axis=0)
         constant = np.where(x.std(0) > 0, x.std(0), 1.0)
         self._spread = np.where(high > low, (high - low) / 2, constant)

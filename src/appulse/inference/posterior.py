@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from ..device import resolve_device
 from ..progress import track
 from ..training.run import load_weights, read_config, save_tensors, write_json
+from .ensemble import carry, log_mean_density
 from .estimator import Condition, Estimator
 from .evidence import Block, Context, Evidence, Kind, gather
-from .fitting import FitConfig, PosteriorConfig, Rows, fit_estimator, training_rows
+from .fitting import FitConfig, PosteriorConfig, Rows, at_least_one, fit_estimator, training_rows
 from .peak import find_peak
 from .prior import Prior
 from .truncation import prior_from
@@ -99,7 +100,7 @@ class Posterior:
             with torch.random.fork_rng():
                 torch.manual_seed(config.seed + k)
                 member = Estimator(len(prior.names), rows.evidence.kinds, config.estimator)
-            member.learn_scales(*rows)
+            rows = rows._replace(pull=member.learn_scales(rows.u, rows.evidence))
             members.append(member)
         return cls._trained(prior, config, members, rows, run, device)
 
@@ -148,7 +149,7 @@ class Posterior:
         keeps only what it needs of each.
         """
         evidence = self._gather(context, blocks)
-        out = np.empty((len(evidence), n, len(self.prior.names)))
+        out = np.empty((len(evidence), at_least_one(n, "samples"), len(self.prior.names)))
         for rows, theta in self._samples(evidence, n, seed):
             out[rows] = theta
         return out
@@ -188,7 +189,8 @@ class Posterior:
         rng = torch.Generator().manual_seed(seed)
         for rows, conditions in self._conditions(evidence, STARTS):
             noise = torch.randn(rows.stop - rows.start, STARTS, out.shape[1], generator=rng)
-            start = self._carry(noise, conditions).double().cpu()
+            before = STARTS * torch.arange(rows.start, rows.stop)
+            start = carry(self.members, noise.to(self.device), conditions, before).double().cpu()
             peak = find_peak(partial(self._density, conditions=conditions), start)
             out[rows] = self.prior.theta(peak).numpy()
         return out
@@ -208,7 +210,7 @@ class Posterior:
         quantiles = [0.5, *tails, *(1 - tail for tail in tails)]
         evidence = self._gather(context, blocks)
         out = np.empty((len(quantiles), len(evidence), len(self.prior.names)))
-        for rows, theta in self._samples(evidence, n, seed):
+        for rows, theta in self._samples(evidence, at_least_one(n, "samples"), seed):
             out[:, rows] = np.quantile(theta, quantiles, axis=1)
         median, ends = out[0], np.moveaxis(out[1:], 0, 1)
         return Intervals(median, ends[:, : len(levels)], ends[:, len(levels) :])
@@ -241,7 +243,13 @@ class Posterior:
         config = from_dict(PosteriorConfig, saved["config"])
         dim, sizes = len(saved["names"]), config.estimator
         members: Any = nn.ModuleList(Estimator(dim, kinds, sizes) for _ in range(config.members))
-        members.load_state_dict(weights)
+        try:
+            members.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{path} holds weights that do not fit its settings: it is damaged, or another "
+                "version of appulse wrote it; fit it again"
+            ) from error
         prior, losses = prior_from(saved["posterior"]), saved["validation"]
         return cls(
             prior, kinds, config, list(members), losses, resolve_device(device), saved["about"]
@@ -257,7 +265,11 @@ class Posterior:
         rng = torch.Generator().manual_seed(seed)
         for rows, conditions in self._conditions(evidence, n):
             noise = torch.randn(rows.stop - rows.start, n, len(self.prior.names), generator=rng)
-            parts = [self._carry(noise[:, part], conditions) for part in _slices(n, CHUNK)]
+            noise, before = noise.to(self.device), n * torch.arange(rows.start, rows.stop)
+            parts = [
+                carry(self.members, noise[:, part], conditions, before + part.start)
+                for part in _slices(n, CHUNK)
+            ]
             yield rows, self.prior.theta(torch.cat(parts, 1).double().cpu()).numpy()
 
     def _conditions(
@@ -272,27 +284,12 @@ class Posterior:
             with torch.no_grad():
                 yield rows, [member.condition(part) for member in self.members]
 
-    def _carry(
-        self, noise: Float[Tensor, "B S D"], conditions: list[Condition]
-    ) -> Float[Tensor, "B S D"]:
-        """Noise to u; the members take turns."""
-        noise, count = noise.to(self.device), len(self.members)
-        u = torch.empty_like(noise)
-        for k, (member, condition) in enumerate(zip(self.members, conditions, strict=True)):
-            u[:, k::count] = member.sample(noise[:, k::count], condition)
-        return u
-
     def _density(
         self, u: Float[Tensor, "B S D"], conditions: list[Condition]
     ) -> Float[Tensor, "B S"]:
-        """Log of the members' mean density, per unit of θ; differentiable."""
-        on_device = u.float().to(self.device)
-        each = [
-            member.log_prob(on_device, condition)
-            for member, condition in zip(self.members, conditions, strict=True)
-        ]
-        mean = torch.logsumexp(torch.stack(each).double().cpu(), 0) - np.log(len(each))
-        return mean - self.prior.log_slope(u)
+        """Log density per unit of θ; differentiable."""
+        mean = log_mean_density(self.members, u.float().to(self.device), conditions)
+        return mean.cpu() - self.prior.log_slope(u)
 
 
 def _slices(n: int, size: int) -> Iterator[slice]:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 from ..files import atomic_path
 from ..progress import track
+from .novelty import TooFewError
 
 Simulator: TypeAlias = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 CHUNK = 100  # simulations of one task, and of one file
@@ -68,17 +69,18 @@ def run_simulations(
         folder: Where finished chunks are kept, so that an interrupted run goes on.
 
     Raises:
-        ValueError: If the folder holds simulations of other parameters, the outputs differ in
-            length, or every simulation failed.
+        ValueError: If the folder holds simulations of other parameters or of another simulator,
+            the outputs differ in length, or every simulation failed.
     """
-    if processes < 1:
-        raise ValueError(f"processes is {processes}; expected 1 or more")
+    if processes < 1 or not len(theta):
+        raise ValueError(f"processes is {processes}, simulations {len(theta)}; expected 1 or more")
     if folder is not None:
         _claim(folder, theta, seed)
     tasks = [
         _Task(first, theta[first : first + CHUNK], seed, folder)
         for first in range(0, len(theta), CHUNK)
     ]
+    _same_simulator(simulator, tasks[0])
     outputs = list(_run(simulator, tasks, processes, len(theta)))
     return _sorted(theta, outputs)
 
@@ -96,6 +98,32 @@ def _claim(folder: Path, theta: np.ndarray, seed: int) -> None:
                 f"{folder} holds simulations of other parameters or another seed; "
                 "choose another folder, or delete this one"
             )
+
+
+def _same_simulator(simulator: Simulator, task: _Task) -> None:
+    """Refuses to go on if the first simulation of the folder comes out differently now.
+
+    A simulator with random numbers of its own never repeats itself, and is taken at its word.
+    """
+    if task.folder is None or not (file := _file(task)).exists():
+        return
+    before = _read(file)
+    old = None if before.reasons[0] else before.x[0]
+    repeats = (
+        _one(simulator, task.theta[0], np.random.default_rng((task.seed, task.first)))[0]
+        for _ in range(2)
+    )
+    new = next(repeats)
+    if not _equal(new, old) and _equal(new, next(repeats)):
+        raise ValueError(
+            f"{task.folder} holds simulations of another simulator: the first gave "
+            f"{'nothing' if old is None else old}, now {'nothing' if new is None else new}; "
+            "choose another folder, or delete this one"
+        )
+
+
+def _equal(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    return a is b if a is None or b is None else np.array_equal(a, b)
 
 
 def _run(simulator: Simulator, tasks: list[_Task], processes: int, total: int) -> Iterator[_Output]:
@@ -133,10 +161,9 @@ def _leave_interrupts_to_parent() -> None:
 
 def _simulate(simulator: Simulator, task: _Task) -> _Output:
     """One chunk, read from its file if that is there."""
-    file = task.folder and task.folder / f"{task.first:09d}.npz"
+    file = _file(task) if task.folder else None
     if file and file.exists():
-        with np.load(file, allow_pickle=False) as there:
-            return _Output(there["x"], json.loads(str(there["reasons"])))
+        return _read(file)
     rows: list[np.ndarray | None] = []
     reasons: list[str] = []
     for i, theta in enumerate(task.theta):
@@ -148,6 +175,15 @@ def _simulate(simulator: Simulator, task: _Task) -> _Output:
         with atomic_path(file) as temporary:
             np.savez(temporary, x=output.x, reasons=np.array(json.dumps(reasons)))
     return output
+
+
+def _file(task: _Task) -> Path:
+    return Path(task.folder or ".") / f"{task.first:09d}.npz"
+
+
+def _read(file: Path) -> _Output:
+    with np.load(file, allow_pickle=False) as there:
+        return _Output(there["x"], json.loads(str(there["reasons"])))
 
 
 def _one(
@@ -177,7 +213,7 @@ def _sorted(theta: np.ndarray, outputs: list[_Output]) -> Simulations:
     reasons = [reason for output in outputs for reason in output.reasons]
     failures = [Failure(i, theta[i], reason) for i, reason in enumerate(reasons) if reason]
     if len(failures) == len(theta):
-        raise ValueError(f"all {len(theta)} simulations failed; the first: {failures[0].reason}")
+        raise TooFewError(f"all {len(theta)} simulations failed; the first: {failures[0].reason}")
     good = [
         output.x[[not reason for reason in output.reasons]]
         for output in outputs

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from .novelty import Novelty, novelty
+from .novelty import Novelty, TooFewError, novelty
 from .posterior import Posterior, PosteriorConfig
 from .prior import Prior
 from .simulations import Simulations, Simulator, run_simulations
@@ -40,7 +40,9 @@ class Inference:
                 f"the observation is far outside the simulations ({self.novelty}): "
                 "the simulator or the prior does not describe it"
             )
-        if self.check.flagged:
+        if not np.isfinite(self.check.distance):
+            found.append("simulations from the posterior failed, so nothing confirms it")
+        elif self.check.flagged:
             found.append(f"simulations from the posterior do not look like it ({self.check})")
         return found
 
@@ -79,6 +81,7 @@ def infer(
         n: Simulations in all, shared evenly among the rounds.
         processes: That simulate; see `run_simulations`.
         folder: Keeps simulations and training, so that an interrupted call goes on.
+        seed: Of the simulations, and of the training if `config` is not given.
 
     Returns:
         The posterior with simulations, failures and checks. Look at `warnings`: an observation
@@ -97,9 +100,11 @@ def infer(
         where = place and place / f"round-{k}" / "simulations"
         return run_simulations(simulator, theta, seed=seed + k, processes=processes, folder=where)
 
+    chosen = config or PosteriorConfig(seed=seed)
+
     def fitted(prior: Prior, k: int) -> Posterior:
         where = place and place / f"round-{k}" / "training"
-        return Posterior.fit(pool.theta, pool.x, prior, config, run=where, device=device)
+        return Posterior.fit(pool.theta, pool.x, prior, chosen, run=where, device=device)
 
     pool = first = simulated(prior, n - share * (rounds - 1), 0)
     _check_width(x_obs, first)
@@ -133,9 +138,15 @@ def predictive_check(
     n: int = CHECKED,
     seed: int = 0,
 ) -> Novelty:
-    """Where the observation lies among simulations from its posterior (Gelman et al. 1996)."""
+    """Where the observation lies among simulations from its posterior (Gelman et al. 1996).
+
+    Infinitely far where too many of them fail.
+    """
     theta = posterior.sample(x_obs[None], n, seed=seed)[0]
-    return novelty(x_obs, run_simulations(simulator, theta, seed=seed + 1_000_003).x)
+    try:
+        return novelty(x_obs, run_simulations(simulator, theta, seed=seed + 1_000_003).x)
+    except TooFewError:
+        return Novelty(np.inf, 0.0)
 
 
 def _observation(x_obs: np.ndarray) -> np.ndarray:

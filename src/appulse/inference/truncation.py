@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .correlated import CorrelatedPrior
-from .prior import TINY, IndependentPrior, LogNormal, Normal, Positive, Prior, Uniform
+from .prior import TINY, IndependentPrior, LogNormal, Marginal, Normal, Positive, Prior, Uniform
 
 
 class TruncatedPrior(Prior):
@@ -65,16 +65,22 @@ def prior_from(description: dict[str, Any]) -> Prior:
     Raises:
         ValueError: If a parameter is of an unknown kind.
     """
+    if _is_marginal(description):
+        return IndependentPrior({name: _marginal(name, d) for name, d in description.items()})
     if "truncated" in description:
         low, high = (torch.tensor(description[end]).double() for end in ("low", "high"))
         return TruncatedPrior(prior_from(description["truncated"]), low, high)
-    if "covariance" in description:
-        return CorrelatedPrior(description["mean"], description["covariance"], description["names"])
+    return CorrelatedPrior(description["mean"], description["covariance"], description["names"])
+
+
+def _is_marginal(description: dict[str, Any]) -> bool:
+    """Whether every entry describes a parameter, whatever its name."""
+    return all(isinstance(d, dict) for d in description.values())
+
+
+def _marginal(name: str, numbers: dict[str, Any]) -> Marginal:
     kinds = {kind.__name__: kind for kind in (Uniform, Normal, LogNormal, Positive)}
-    marginals = {}
-    for name, numbers in description.items():
-        kind = kinds.get(numbers.get("kind"))
-        if kind is None:
-            raise ValueError(f"{name} is of kind {numbers.get('kind')!r}; expected {list(kinds)}")
-        marginals[name] = kind(**{key: numbers[key] for key in numbers if key != "kind"})
-    return IndependentPrior(marginals)
+    kind = kinds.get(str(numbers.get("kind")))
+    if kind is None:
+        raise ValueError(f"{name} is of kind {numbers.get('kind')!r}; expected {list(kinds)}")
+    return kind(**{key: numbers[key] for key in numbers if key != "kind"})

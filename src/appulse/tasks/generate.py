@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 from dacite import Config, from_dict
 from jaxtyping import Float
-from safetensors.torch import load_file
 
 from ..inference.estimator import EstimatorConfig
-from ..inference.fitting import FitConfig, PosteriorConfig
+from ..inference.fitting import FEWEST, FitConfig, PosteriorConfig
 from ..inference.posterior import Posterior
 from ..inference.prior import IndependentPrior, Marginal, Normal, Positive
 from ..search.embeddings import Embeddings
 from ..spectrum.rest import RestConfig, RestSpace
 from ..survey.spectra import Spectra
-from ..training.run import save_tensors
+from ..training.run import load_tensors, save_tensors
 
 COMPONENTS = "components.safetensors"
 NOTHING = "nothing"  # evidence that says nothing: what is asked for spectra of any galaxies
@@ -54,11 +53,20 @@ class Generator:
     ) -> "Generator":
         """Learns from galaxies with image and spectrum, in the same order.
 
+        Those without a positive redshift are left out.
+
         Raises:
             ValueError: If the rows do not match, or are too few.
         """
         if not np.array_equal(spectra.ids, images.ids):
             raise ValueError("images and spectra are not of the same galaxies, in the same order")
+        rows = np.flatnonzero(np.isfinite(redshift) & (redshift > 0))
+        if len(rows) < FEWEST:
+            raise ValueError(
+                f"{len(rows)} of {len(redshift)} galaxies have a positive redshift; expected "
+                f"{FEWEST} or more to learn from"
+            )
+        spectra, redshift, images = spectra[rows], redshift[rows], images[rows]
         space = RestSpace(rest or RestConfig()).fit(spectra, redshift)
         theta = latents(space, spectra, redshift)
         names = ("redshift", "log_brightness", *(f"h{k}" for k in range(space.config.components)))
@@ -76,13 +84,19 @@ class Generator:
         """Redshift, ln brightness and coordinates: n for each image, or n of any galaxies (B = 1).
 
         Raises:
-            ValueError: If the embeddings are of another model than those learned from.
+            ValueError: If the embeddings are of another model than those learned from, or there
+                is none of a galaxy.
         """
         ours = self.posterior.about["model_hash"]
         if images is not None and images.model_hash != ours:
             raise ValueError(
                 f"these embeddings are of model {images.model_hash}; the generator was learned "
                 f"from those of {ours}: embed again with that model, or fit a generator to this one"
+            )
+        if images is not None and not (known := np.isfinite(images.evidence).all(1)).all():
+            raise ValueError(
+                f"{(~known).sum()} of {len(known)} images have no embedding, such as "
+                f"{str(images.ids[~known][0])!r}; leave them out"
             )
         context = {NOTHING: np.zeros((1, 1))} if images is None else _context(images.evidence)
         return self.posterior.sample(context, n, seed=seed)
@@ -109,7 +123,7 @@ class Generator:
         if not components.exists():
             raise ValueError(f"{path} holds no generator of spectra: it has no {COMPONENTS}")
         space = RestSpace(from_dict(RestConfig, posterior.about["rest"], Config(strict=True)))
-        space.load_state_dict(load_file(components))
+        space.load_state_dict(load_tensors(components))
         return cls(space, posterior)
 
 

@@ -3,28 +3,25 @@
 Shapes: B galaxies, F features, P parameters, L levels, S samples.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Bool, Float
-from safetensors.numpy import load_file
+from jaxtyping import Float
 
 from ..inference.estimator import EstimatorConfig
-from ..inference.fitting import FitConfig, PosteriorConfig
+from ..inference.fitting import FEWEST, FitConfig, PosteriorConfig
 from ..inference.novelty import ALARM, Neighbourhood
 from ..inference.posterior import Posterior
 from ..inference.prior import IndependentPrior, LogNormal, Marginal, Normal, Positive
-from ..search.embeddings import Embeddings
-from ..survey.fluxes import Fluxes
-from ..training.run import digest, save_tensors
+from ..training.run import load_tensors, save_tensors
+from .observed import Observed
 
 REFERENCE = "reference.safetensors"  # evidence of galaxies that were learned from
 KEPT = 2000  # of them
+POSITIVE = ("redshift", "age")
 NEAREST = 0.003  # redshift below which its posterior bends, to stay above 0
 LEVELS = (0.68, 0.95)
 QUANTILES = (0.5, *(q for level in LEVELS for q in ((1 - level) / 2, (1 + level) / 2)))
@@ -34,93 +31,6 @@ CONFIG = PosteriorConfig(
     FitConfig(passes=330.0, batch_size=1024, learning_rate=3e-3, weight_decay=0.3),
     members=2,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Observed:
-    """What is known of galaxies, by `id`; a row of NaN says that a galaxy lacks that block.
-
-    Attributes:
-        ids: Names, shape (B,).
-        blocks: Evidence as `Posterior` takes it: image, spectrum and photometry, of which some may
-            lack. Of image and spectrum, what their model says: see `observed`.
-        model_hash: Of the embeddings, None without any.
-    """
-
-    ids: np.ndarray
-    blocks: Mapping[str, Float[np.ndarray, "B _"]]
-    model_hash: str | None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def known(self) -> Bool[np.ndarray, "B"]:
-        """Which galaxies have any evidence."""
-        return np.any([np.isfinite(block[:, 0]) for block in self.blocks.values()], axis=0)
-
-    def digest(self) -> str:
-        """Names galaxies and evidence."""
-        ids = torch.frombuffer(bytearray("\n".join(self.ids).encode()), dtype=torch.uint8)
-        blocks = {name: torch.from_numpy(block) for name, block in self.blocks.items()}
-        return digest({"ids of galaxies": ids, **blocks})
-
-    def __getitem__(self, rows: Any) -> "Observed":
-        """The galaxies named by a slice or an array."""
-        blocks = {name: block[rows] for name, block in self.blocks.items()}
-        return Observed(self.ids[rows], blocks, self.model_hash)
-
-
-def observed(
-    image: Embeddings | None = None,
-    spectrum: Embeddings | None = None,
-    photometry: Fluxes | None = None,
-) -> Observed:
-    """Joins tables on their ids: every galaxy that is in any of them, in the order of the first.
-
-    An embedding comes with the model's coordinates, and that of a spectrum with its redshift by the
-    shift dictionary, side by side. Rows with a NaN lack that evidence.
-
-    Raises:
-        ValueError: If there is no table or no row, an id comes twice in a table, the embeddings
-            are of several models, or each is not of its modality.
-    """
-    tables: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for modality, embeddings in (("image", image), ("spectrum", spectrum)):
-        if embeddings is not None:
-            if embeddings.modality != modality:
-                raise ValueError(f"the {modality} embeddings are of {embeddings.modality} instead")
-            tables[modality] = embeddings.ids, embeddings.evidence
-    if photometry is not None:
-        tables["photometry"] = photometry.ids, photometry.features()
-    ids = list(dict.fromkeys(id for names, _ in tables.values() for id in names.tolist()))
-    if not ids:
-        raise ValueError("there is nothing to infer from; give embeddings or photometry with rows")
-    blocks = {name: _aligned(name, ids, *table) for name, table in tables.items()}
-    return Observed(np.array(ids), blocks, _one_hash([image, spectrum]))
-
-
-def _one_hash(parts: Sequence[Embeddings | None]) -> str | None:
-    hashes = {part.model_hash for part in parts if part is not None}
-    if len(hashes) > 1:
-        raise ValueError(f"embeddings are of models {sorted(hashes)}; expected one for both")
-    return hashes.pop() if hashes else None
-
-
-def _aligned(name: str, ids: list[str], own: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Rows of a table in the order of `ids`, NaN where it has none or a number is missing."""
-    unique, count = np.unique(own, return_counts=True)
-    if (count > 1).any():
-        raise ValueError(
-            f"{name}: {(count > 1).sum()} ids come more than once, such as "
-            f"{str(unique[count > 1][0])!r}; keep one row for each"
-        )
-    row = {id: i for i, id in enumerate(own.tolist())}
-    index = np.array([row.get(id, -1) for id in ids])
-    out = np.full((len(ids), values.shape[1]), np.nan, np.float32)
-    out[index >= 0] = values[index[index >= 0]]
-    out[~np.isfinite(out).all(1)] = np.nan
-    return out
 
 
 class GalaxyPosterior:
@@ -147,16 +57,28 @@ class GalaxyPosterior:
     ) -> "GalaxyPosterior":
         """Learns the joint posterior of the labelled properties given any part of the evidence.
 
-        Galaxies that lack a label or all evidence are left out.
+        Galaxies are left out that lack a label or all evidence, or whose redshift or age is not
+        positive; and so is evidence that fewer than 20 galaxies have.
 
         Args:
             evidence: One row a galaxy.
             labels: Properties by name, in the units of `survey.LABEL_UNITS`.
             columns: What the labels are called in their survey, to say so later.
             run: Folder for training, which an interrupted fit goes on from.
+
+        Raises:
+            ValueError: If fewer than 20 galaxies are left.
         """
-        theta = np.stack(list(labels.values()), 1)
-        rows = np.isfinite(theta).all(1) & evidence.known
+        theta = np.stack(list(labels.values()), 1).astype(np.float64)
+        positive = [k for k, name in enumerate(labels) if name in POSITIVE]
+        usable = np.asarray(np.isfinite(theta).all(1) & (theta[:, positive] > 0).all(1))
+        evidence = evidence.common(usable)
+        rows = usable & evidence.known
+        if rows.sum() < FEWEST:
+            raise ValueError(
+                f"{rows.sum()} of {len(rows)} galaxies have all of {', '.join(labels)} and evidence "
+                f"that {FEWEST} or more have; expected {FEWEST} to learn from"
+            )
         theta, evidence = theta[rows], evidence[rows]
         prior = IndependentPrior({n: _marginal(n, v) for n, v in zip(labels, theta.T, strict=True)})
         posterior = Posterior.fit(theta, evidence.blocks, prior, config, run=run, device=device)
@@ -166,8 +88,7 @@ class GalaxyPosterior:
             "model_hash": evidence.model_hash,
             "galaxies": len(theta),
         }
-        reference = {n: b[np.isfinite(b[:, 0])][:KEPT] for n, b in evidence.blocks.items()}
-        return cls(posterior, reference)
+        return cls(posterior, {name: _kept(block) for name, block in evidence.blocks.items()})
 
     def save(self, path: str | Path) -> None:
         """Writes a folder that `Posterior.load` reads too."""
@@ -188,7 +109,7 @@ class GalaxyPosterior:
                 f"{path} holds a posterior, but not one that `appulse posterior` made: "
                 f"it has no {REFERENCE}"
             )
-        return cls(posterior, load_file(reference))
+        return cls(posterior, {n: block.numpy() for n, block in load_tensors(reference).items()})
 
     def require(self, evidence: Observed) -> None:
         """Refuses embeddings of another model than the posterior was learned from.
@@ -259,6 +180,12 @@ class GalaxyPosterior:
         about = self.posterior.about
         targets = {f"label_{name}": column for name, column in about["targets"].items()}
         return {"model_hash": str(about["model_hash"]), **targets}
+
+
+def _kept(block: Float[np.ndarray, "B F"]) -> Float[np.ndarray, "N F"]:
+    """Rows that say how alike galaxies are: any of them, surveys being sorted by place or time."""
+    known = np.flatnonzero(np.isfinite(block[:, 0]))
+    return block[np.random.default_rng(0).permutation(known)[:KEPT]]
 
 
 def _marginal(name: str, values: Float[np.ndarray, "B"]) -> Marginal:
