@@ -74,6 +74,24 @@ def test_errors_are_one_line_without_a_traceback(tmp_path):
     assert str(ended.value.code).startswith("appulse: no survey store at")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("--n", "-5"), "n is -5"), (("--n", "5", "--processes", "0"), "processes is 0")],
+)
+def test_nonsense_is_refused_before_a_survey_is_made(tmp_path, arguments, message):
+    with pytest.raises(SystemExit) as ended:
+        main(["simulate", *arguments, "--out", str(tmp_path / "s.lance")])
+    assert str(ended.value.code).startswith(f"appulse: {message}")
+    assert not (tmp_path / "s.lance").exists()
+
+
+@pytest.mark.parametrize("command", ["pair", "embed", "index", "search", "finetune", "predict"])
+def test_no_option_makes_a_list_empty(capsys, command):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert "--empty" not in capsys.readouterr().out
+
+
 # --- end to end, on a run of `demo` that was stopped before its report
 
 

@@ -69,3 +69,16 @@ def test_the_probe_notices_inputs_that_are_rounded(monkeypatch):
     whole = torch.Tensor.float
     monkeypatch.setattr(torch.Tensor, "float", lambda x: whole(x.bfloat16()))
     assert not device._onednn_is_exact.__wrapped__()
+
+
+def test_scopes_of_several_threads_leave_torch_as_it_was(monkeypatch):
+    """The one that opens first may close first."""
+    monkeypatch.setattr(device, "_onednn_is_exact", lambda: True)
+    products = torch.backends.mkldnn.matmul
+    first, second = (fast_products(nn.Linear(WIDE, WIDE)) for _ in range(2))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert products.fp32_precision == "bf16"
+    second.__exit__(None, None, None)
+    assert products.fp32_precision == "none"

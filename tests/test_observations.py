@@ -1,6 +1,7 @@
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
 
 from appulse import observations
 from appulse.survey.parts import Split, cell
@@ -15,6 +16,8 @@ def test_files_are_paired_and_the_rest_is_accounted_for(tmp_path, files):
     assert report.pop("rejected")[0]["file"] == str(files.broken)
     assert report == {
         "pairs": 7,
+        "unplaced_images": [],
+        "unplaced_spectra": [],
         "unmatched_images": ["galaxy-00", "galaxy-01"],
         "unmatched_spectra": ["1010", "1011"],
         "ambiguous_images": ["galaxy-05", "beside-05"],
@@ -61,3 +64,31 @@ def test_pairs_by_position_respect_the_radius_and_a_store_is_not_overwritten(tmp
 
 
 # --- training
+
+
+def test_a_place_that_is_taken_is_known_before_anything_is_read(tmp_path, files):
+    out = tmp_path / "s.lance"
+    observations.pair(files.cutouts, files.coadd, out, size=64)
+    with pytest.raises(ValueError, match="a survey store is at"):
+        observations.pair("nothing*.fits", "nothing*.fits", out)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="cannot write to folder"):
+        observations.pair("nothing*.fits", "nothing*.fits", tmp_path / "file" / "s.lance")
+
+
+def test_rejects_are_written_where_nothing_is_good(tmp_path, files):
+    rejects = tmp_path / "rejects.csv"
+    with pytest.raises(ValueError, match="nothing could be read"):
+        observations.pair(files.broken, files.coadd, tmp_path / "s.lance", rejects=rejects)
+    assert "begins with b'hello'" in rejects.read_text()
+
+
+def test_a_spectrum_without_a_position_stops_nothing(tmp_path, files):
+    """Its fibre has no right ascension; it is named, and the others are paired."""
+    with fits.open(files.coadd) as hdus:
+        hdus["FIBERMAP"].data["TARGET_RA"][3] = np.nan
+        hdus.writeto(tmp_path / "coadd.fits")
+    names = tmp_path / "coadd.fits"
+    report = observations.pair(files.cutouts, names, tmp_path / "s.lance", size=64)
+    assert report["pairs"] == 7
+    assert len(report["unplaced_spectra"]) == 1

@@ -120,6 +120,36 @@ def test_models_do_not_mix_in_an_index(run, tmp_path):
     assert Index.open(tmp_path / "i.lance").model_hash == load(run.align).hash()
 
 
+def test_an_index_is_made_whole_or_not_at_all(run, tmp_path):
+    path, index = run.embeddings / "test-image.parquet", tmp_path / "i.lance"
+    made = Embeddings.read(path)
+    queries.index([path], index)
+    replace(made[:3], vectors=np.zeros_like(made.vectors[:3])).write(tmp_path / "zero.parquet")
+    with pytest.raises(ValueError, match="3 of 3 vectors are zero"):
+        queries.index([run.embeddings / "test-spectrum.parquet", tmp_path / "zero.parquet"], index)
+    assert Index.open(index).search(made[:5], 1).ids[:, 0].tolist() == made.ids[:5].tolist()
+    numbers = [(n, c) for n, c in made[:3].columns.items() if c.dtype.kind == "f"]
+    reverse = {name: column.astype(np.float64) for name, column in reversed(numbers)}
+    replace(made[:3], columns=reverse).write(tmp_path / "reverse.parquet")
+    assert queries.index([path, tmp_path / "reverse.parquet"], index) == len(made) + 3
+
+
+def test_no_file_that_is_read_is_written_over(run, files, tmp_path):
+    """And a name that cannot be written is refused before any work: nothing here is a model."""
+    path = run.embeddings / "test-image.parquet"
+    with pytest.raises(ValueError, match="is one of the files to read"):
+        queries.embed_files([files.coadd, path], "nothing", path)
+    with pytest.raises(ValueError, match="is one of the files to read"):
+        queries.predict([path], tmp_path, path)
+    for out in (path, run.embeddings / "." / path.name):
+        with pytest.raises(ValueError, match="is one of the files to read"):
+            queries.anomaly(tmp_path / "none.parquet", path, out)
+    with pytest.raises(ValueError, match=r"ends in '\.csv'"):
+        queries.predict([path], tmp_path, tmp_path / "a.csv")
+    with pytest.raises(ValueError, match=r"ends in '\.csv'"):
+        queries.anomaly(tmp_path / "none.parquet", path, tmp_path / "a.csv")
+
+
 def test_own_labels_are_learned_and_predicted(run, store, files, tmp_path):
     """A survey's galaxies teach; files are asked."""
     rows = store.rows("head-train")[:80]

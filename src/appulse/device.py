@@ -1,5 +1,6 @@
 """Where tensors live, how precisely they multiply, and the fastest way that is as precise."""
 
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,6 +14,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 WIDE = 384  # rows and columns of a matrix from which oneDNN's products pay
 EXACT = 1e-6  # largest error of a product in float32, relative to its largest number
 _PRODUCTS: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+_LOCK = threading.Lock()
+_open, _before = 0, "none"  # scopes in which products may be rounded; torch's switch outside
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -57,6 +60,11 @@ def autocast(device: torch.device, precision: Precision = "auto") -> AbstractCon
     return torch.autocast(device.type, torch.bfloat16)
 
 
+def exact_products(device: torch.device) -> AbstractContextManager:
+    """A scope without autocast: for losses whose differences bfloat16 would round away."""
+    return torch.autocast(device.type, enabled=False)
+
+
 @contextmanager
 def fast_products(model: nn.Module) -> Iterator[None]:
     """A scope in which a wide model's float32 products on a CPU are oneDNN's instead of MKL's.
@@ -66,13 +74,29 @@ def fast_products(model: nn.Module) -> Iterator[None]:
     finds an error above float32's own, nothing changes, nor for small matrices, which oneDNN is
     slower at. Outside the scope torch's defaults hold.
     """
-    before = _PRODUCTS.fp32_precision
-    if before == "none" and _is_wide(model) and _onednn_is_exact():
-        _PRODUCTS.fp32_precision = "bf16"
+    ours = _open > 0 or _PRODUCTS.fp32_precision == "none"
+    with _rounding() if ours and _is_wide(model) and _onednn_is_exact() else nullcontext():
+        yield
+
+
+@contextmanager
+def _rounding() -> Iterator[None]:
+    """A scope whose float32 products may be rounded; threads may have several at once."""
+    _count(1)
     try:
         yield
     finally:
-        _PRODUCTS.fp32_precision = before
+        _count(-1)
+
+
+def _count(change: int) -> None:
+    """Opens or closes a scope; the first one sets torch's switch, and the last one resets it."""
+    global _open, _before
+    with _LOCK:
+        if _open == 0:
+            _before = _PRODUCTS.fp32_precision
+        _open += change
+        _PRODUCTS.fp32_precision = "bf16" if _open else _before
 
 
 def _is_wide(model: nn.Module) -> bool:
@@ -85,13 +109,8 @@ def _onednn_is_exact() -> bool:
     rng = torch.Generator().manual_seed(0)
     x, y = torch.randn(2, 2, 256, 256, generator=rng, dtype=torch.float64)
     exact = x @ y
-    before = _PRODUCTS.fp32_precision
-    _PRODUCTS.fp32_precision = "bf16"
-    try:
-        with torch.autocast("cpu", enabled=False):
-            products = x.float() @ y.float(), torch.stack([x[0].float() @ y[0].float()])
-    finally:
-        _PRODUCTS.fp32_precision = before
+    with _rounding(), torch.autocast("cpu", enabled=False):
+        products = x.float() @ y.float(), torch.stack([x[0].float() @ y[0].float()])
     errors = [(product - exact[: len(product)]).abs().max() for product in products]
     return bool(max(errors) < EXACT * exact.abs().max())
 

@@ -20,6 +20,7 @@ from .survey.rejects import Rejects
 from .survey.services import Service
 from .survey.sparcl import API, SpectrumService
 from .survey.store import SurveyStore
+from .survey.store_append import require_new
 from .units import PIXEL_SCALE
 
 NSIDE = 64  # HEALPix: cells that all go to one part
@@ -73,12 +74,19 @@ def pair(
     """Pairs image files with spectrum files into a store; returns who was left out and why.
 
     Parts are of whole cells of the sky, .9° wide, unless `split` is random or a place is unknown.
+
+    Raises:
+        ValueError: If something is at `out` already, nothing can be read, or nothing pairs.
     """
+    require_new(out)
     bad = Rejects()
-    pictures = read_images(images, size=size, pixel_scale=pixel_scale, rejects=bad)
-    pairing = crossmatch.pair(pictures, read_spectra(spectra, rejects=bad), radius, by)
-    if rejects:
-        bad.write(rejects)
+    try:
+        pictures = read_images(images, size=size, pixel_scale=pixel_scale, rejects=bad)
+        found = read_spectra(spectra, rejects=bad)
+    finally:  # whoever has no good row needs the reasons most
+        if rejects:
+            bad.write(rejects)
+    pairing = crossmatch.pair(pictures, found, radius, by)
     survey = pairing.survey()
     placed = np.isfinite(position(survey)).all()
     parts = Split(by="sky", nside=NSIDE) if placed and split == "sky" else Split()

@@ -39,7 +39,7 @@ from .survey.batches import BatchOrder, loader
 from .survey.store import SurveyStore
 from .survey.survey import PROPERTIES, label_columns
 from .survey.synthetic.block import number_of
-from .survey.synthetic.simulate import simulate_blocks
+from .survey.synthetic.simulate import check_arguments, simulate_blocks
 from .survey.synthetic.targets import SurveyPopulation
 from .tasks import embed as tasks
 from .training.distribution import by_first_rank, join_ranks
@@ -57,6 +57,7 @@ def simulate(
     population: SurveyPopulation = "bgs",
 ) -> SurveyStore:
     """Simulates `n` galaxies into a store, or goes on with the one that is there."""
+    check_arguments(n, seed, size, 0, processes, population)
     if not out.exists():
         SurveyStore.create(out, simulate_blocks(1, seed, size, 1, population=population))
     store = SurveyStore.open(out)
@@ -115,6 +116,9 @@ def pretrain_image(
     join_ranks()
     recipe, store = recipe or tiny(), SurveyStore.open(survey)
     training, trunk = recipe.pretrain_image, pretraining_trunk(recipe.image.trunk)
+    torch.manual_seed(training.seed)
+    place = resolve_device(device)
+    model, batches, groups, after = image_objective(recipe.objective, trunk, training, store, place)
     run = RunFolder(
         out,
         {
@@ -125,9 +129,6 @@ def pretrain_image(
             "training": asdict(training),
         },
     )
-    torch.manual_seed(training.seed)
-    place = resolve_device(device)
-    model, batches, groups, after = image_objective(recipe.objective, trunk, training, store, place)
     held_out = store.take(store.rows("validation")[:256], ["images"])["images"]
     train(
         model,

@@ -11,7 +11,7 @@ import pyarrow as pa
 from .align.convert import convert as convert_checkpoint
 from .align.load import load, locate
 from .device import Precision
-from .files import Paths
+from .files import Paths, expand_paths
 from .search.embeddings import (
     STREAMED,
     Embeddings,
@@ -23,7 +23,7 @@ from .search.index import Index
 from .survey.readers import iter_images, iter_spectra
 from .survey.rejects import Rejects
 from .survey.store import SurveyStore
-from .survey.tables import write_table
+from .survey.tables import require_known, write_table
 from .tasks import embed as tasks
 from .tasks import finetune as tuning
 from .tasks.anomaly import find_anomalies
@@ -55,7 +55,7 @@ def embed_files(
         How many galaxies.
     """
     require_writable(out)
-    bad = Rejects()
+    files, bad = _apart_from(out, files), Rejects()
     try:
         stream = tasks.stream_files(
             load(model), files, bad, pixel_scale=pixel_scale, device=device, precision=precision
@@ -69,17 +69,22 @@ def embed_files(
     return len(embeddings)
 
 
+def _apart_from(out: Path, files: Paths) -> list[Path]:
+    """The files, none of which may be written over."""
+    paths = expand_paths(files)
+    if out.resolve() in {path.resolve() for path in paths}:
+        raise ValueError(f"{out} is one of the files to read; choose another name for the result")
+    return paths
+
+
 def index(embeddings: list[Path], out: Path) -> int:
     """Makes one index of several files of embeddings, with the columns that all of them have.
 
     Raises:
         ValueError: If they are of several models; an index that is there stays.
     """
-    first, *rest = with_shared_columns([Embeddings.read(path) for path in embeddings])
-    made = Index.create(out, first, overwrite=True)
-    for part in rest:
-        made.add(part)
-    return len(made)
+    parts = with_shared_columns([Embeddings.read(path) for path in embeddings])
+    return len(Index.stream(out, parts, overwrite=True))
 
 
 def search(
@@ -113,6 +118,8 @@ def anomaly(embeddings: Path, reference: Path, out: Path, *, seed: int = 0) -> l
     Raises:
         ValueError: If models, modalities or galaxies of the two are not as they should be.
     """
+    require_known(out)
+    _apart_from(out, [embeddings, reference])
     asked, others = Embeddings.read(embeddings), Embeddings.read(reference)
     if (asked.model_hash, asked.modality) != (others.model_hash, others.modality):
         raise ValueError(
@@ -177,6 +184,8 @@ def predict(
     files: Paths, run: Path, out: Path, *, pixel_scale: float = PIXEL_SCALE, device: str = "auto"
 ) -> pa.Table:
     """Writes a table of what a fine-tuned model says of image or spectrum files."""
+    require_known(out)
+    files = _apart_from(out, files)
     tuned, rejects = tuning.Finetuned.load(run), Rejects(strict=True)
     batches: Iterator[Any] = (
         iter_images(files, rejects, pixel_scale=pixel_scale)

@@ -235,3 +235,27 @@ def test_only_a_spectrum_run_of_the_same_sizes_is_taken(run, recipe):
     model = Model(replace(recipe.model, spectrum=wider))
     with pytest.raises(ValueError, match="other sizes"):
         model.spectrum.load_pretrained(run.spectrum)
+
+
+def test_features_may_wait_elsewhere_than_the_model(model, galaxies):
+    """As `align` has it: the model is on an accelerator, the cache on the CPU."""
+    image = model.image.prepare(galaxies.images).features
+    spectrum = model.spectrum.prepare(galaxies.spectra).features
+    model.to("meta").standardise(image, spectrum)
+
+
+class OnMps(torch.Tensor):
+    """As a tensor on Apple's devices, which have no float64."""
+
+    def double(self):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+def test_double_precision_is_left_to_the_cpu(model, galaxies):
+    features = model.spectrum.prepare(galaxies.spectra).features
+    expected = model.spectrum.redshift(features)
+    assert expected.dtype == torch.float64
+    torch.testing.assert_close(model.spectrum.redshift(features.as_subclass(OnMps)), expected)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import euclidean_distances
 
+from appulse.evaluate import baselines
 from appulse.evaluate.baselines import (
     SOFTENING,
     Boosting,
@@ -147,3 +148,28 @@ def test_wrong_redshifts_make_useless_templates(store, bright):
     wrong = np.random.default_rng(0).permutation(train["redshift_true"])
     z = TemplateMatch.fit(train["spectra"], wrong).predict(bright["spectra"])
     assert fraction_within(z, bright["redshift_true"], 0.003) < 0.3
+
+
+def test_a_quasar_among_galaxies_costs_only_itself(store, bright):
+    train = store.take(store.rows("encoder-train"), ["spectra", "redshift_true"])
+    z = train["redshift_true"].copy()
+    kept = np.arange(1, len(z))
+    z[0] = 1.6
+    expected = TemplateMatch.fit(train["spectra"][kept], z[kept]).predict(bright["spectra"])
+    found = TemplateMatch.fit(train["spectra"], z).predict(bright["spectra"])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_the_window_holds_most_and_is_the_highest_of_equals():
+    width = np.log(1.5)
+    assert baselines._highest(np.array([0.1, 0.3, 0.2]), width) == 0.3
+    assert baselines._highest(np.array([2.0, 0.1, 0.3, 0.2, 1.9]), width) == 0.3
+    assert baselines._highest(np.array([0.1, 0.2, 2.0, 1.9]), width) == 2.0
+
+
+def test_spectra_in_batches_are_the_same(bright, monkeypatch):
+    config = baselines.DictionaryConfig()
+    whole = baselines._high_passed(bright["spectra"], config)
+    monkeypatch.setattr(baselines, "AT_ONCE", 7)
+    for one, other in zip(whole, baselines._high_passed(bright["spectra"], config), strict=True):
+        np.testing.assert_array_equal(one, other)

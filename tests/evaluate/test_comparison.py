@@ -159,7 +159,48 @@ def test_fewer_labels_are_chosen_by_the_seed(study):
     assert not np.array_equal(*(p.values["redshift"] for p in said))
 
 
-def test_the_best_of_ours_is_compared_with_the_best_baseline(study):
+def test_labels_are_counted_not_rows(study):
+    """One galaxy in ten has some label: draws are of those, and as before where all have one."""
+    rows, rng = len(study.sample.rows("head-train")), np.random.default_rng(5)
+    every = replace(study, counts=(40,))
+    before = np.sort(np.random.default_rng(7).permutation(rows)[:40])
+    np.testing.assert_array_equal(every.chosen(40, 7), before)
+    columns = study.labels["head-train"]
+    unknown = rng.random(rows) > 0.1
+    bare = {n: np.where(unknown, "" if v.dtype.kind == "U" else np.nan, v)
+            for n, v in columns.items()}  # fmt: skip
+    bare["morphology"][np.flatnonzero(unknown)[0]] = "spiral"
+    few = Study(Sample(study.sample.store, study.sample.kept), study.embedded, study.work)
+    few.sample.__dict__["labels"] = study.labels | {"head-train": bare}
+    there = (~unknown).sum() + 1
+    few = replace(few, counts=(4, int(there)))
+    assert [count for count, _ in few.training_sizes] == [None, 4]
+    drawn = np.concatenate([few.chosen(4, seed) for seed in range(30)])
+    assert set(drawn) <= {*np.flatnonzero(~unknown), np.flatnonzero(unknown)[0]}
+    said = said_by(m for m in from_embeddings(few) if m.name.startswith("appulse ridge image"))
+    assert {p.n_train for p in said} == {4, there}
+
+
+def test_templates_are_stacked_from_so_many_spectra_at_most(study, monkeypatch):
+    taken, fit = [], comparison.TemplateMatch.fit
+    monkeypatch.setattr(
+        comparison.TemplateMatch,
+        "fit",
+        lambda spectra, z: taken.append(spectra.ids) or fit(spectra, z),
+    )
+    every, _ = (
+        comparison._templates(study),
+        monkeypatch.setattr(comparison, "TEMPLATE_GALAXIES", 50),
+    )
+    some = comparison._templates(study)
+    ids = study.sample.store.columns(["targetid"], "head-train")["targetid"]
+    assert taken[0].tolist() == ids.tolist()
+    assert set(taken[1]) < set(ids)
+    assert (every.n_train, some.n_train, len(taken[1])) == (len(ids), 50, 50)
+
+
+def test_ours_is_compared_with_the_best_baseline(study):
+    """Ours by a rule that knows no scores."""
     results = score_all(grouped(said_by(methods(study))), study.sample)
     ahead = {(r.modality, r.target, r.metric): r for r in results if r.rival}
     assert len(ahead) == len(comparison.MODALITIES) + 3
@@ -168,6 +209,10 @@ def test_the_best_of_ours_is_compared_with_the_best_baseline(study):
                  if (r.modality, r.target, r.metric) == ("image", "redshift", "R²")
                  and not r.rival}  # fmt: skip
     assert best.value == pytest.approx(by_method[best.method] - by_method[best.rival])
+    assert best.method == "appulse, MLP probe"
+    assert ahead["spectrum", "redshift", "within .003, difference"].method == (
+        "appulse, redshift coordinate"
+    )
     assert by_method[best.rival] == max(v for m, v in by_method.items() if "appulse" not in m)
 
 

@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import norm
 
 from appulse import posteriors
-from appulse.evaluate.densities import densities
+from appulse.evaluate.densities import _placed, densities
 from appulse.evaluate.sample import PARTS, Sample
 from appulse.evaluate.study import Study
 from appulse.search.embeddings import Embeddings
@@ -55,3 +55,13 @@ def test_all_are_better_than_who_knows_only_the_population(said):
         if modality != "image":
             assert row.values["posterior"][:60].mean() > blind.mean()
             assert row.values["redshift CRPS"][:60].mean() < crps[:, redshift].mean()
+
+
+def test_a_density_that_is_no_number_is_refused():
+    rows = np.array([0, 2, 5])
+    placed = _placed({"posterior": np.array([-1.0, -np.inf, 2.0])}, rows, 6)["posterior"]
+    np.testing.assert_array_equal(placed[rows], [-1, -1000, 2])
+    assert np.isnan(placed[[1, 3, 4]]).all()
+    values = {"posterior": np.array([-1.0, np.nan, 2.0])}
+    with pytest.raises(ValueError, match="posterior is NaN for 1 of 3 galaxies, first row 2"):
+        _placed(values, rows, 6)

@@ -129,3 +129,23 @@ def test_a_paired_difference_is_the_metrics(labels):
     assert (found.value, found.low, found.high) == difference(r2, *both, truth, n=500)
     assert found.low > 0
     assert (found.metric, found.rival) == ("R², difference", "m")
+
+
+@pytest.mark.parametrize("learner", [KNNProbe, MLPProbe, Boosting])
+@pytest.mark.parametrize("part", ["head-train", "validation"])
+def test_without_a_known_class_none_is_learned(learner, part, features, labels):
+    bare = {p: {"morphology": c["morphology"].copy()} for p, c in labels.items()}
+    bare[part]["morphology"][:] = ""
+    assert fit_predict("m", "image", learner, features, bare).values == {}
+
+
+def test_only_galaxies_with_labels_count(features, labels):
+    z = labels["head-train"]["redshift"].copy()
+    z[7:] = np.nan
+    classes = np.full(400, "", dtype="U8")
+    classes[3:20] = "spiral"
+    known = labels | {"head-train": {"redshift": z, "morphology": classes}}
+    for morphology in (True, False):  # the number of labels is that of the draw
+        said = fit_predict("m", "image", KNNProbe, features, known, morphology=morphology)
+        assert said.n_train == 20
+        assert ("morphology" in said.values) == morphology

@@ -13,7 +13,7 @@ from appulse.evaluate.report import (
     write_report,
 )
 from appulse.evaluate.results import Result
-from appulse.evaluate.tables import Column, Table, goodness, label_table, table
+from appulse.evaluate.tables import Column, Table, best, goodness, label_table, table
 from appulse.figures import learning_curves
 
 HOSTILE = "<script>alert('x')</script>\" onload=\"alert(1)&amp;"
@@ -187,3 +187,16 @@ def test_a_failed_write_leaves_the_old_report(tmp_path):
     with pytest.raises(OSError, match="no space"):
         write_report(tmp_path / "report.html", [], [Plot("a", Broken())], {})
     assert (tmp_path / "report.html").read_text() == "old"
+
+
+def test_ours_in_headlines_is_not_chosen_by_its_score():
+    key = {"metric": "R²", "modality": "image", "target": "redshift"}
+    ours = [
+        result(f"appulse, {name}", v, **key) for name, v in (("ridge", 0.9), ("MLP probe", 0.8))
+    ]
+    rivals = [result(f"rival {v}", v, baseline=True, **key) for v in (0.6, 0.7)]
+    asked = ("image", "redshift", "R²")
+    assert [r.method for r in best([*ours, *rivals], *asked)] == ["appulse, MLP probe", "rival 0.7"]
+    assert best([*ours[:1], *rivals], *asked)[0].method == "appulse, ridge"
+    others = [result(name, v, **key) for name, v in (("a", 0.1), ("b", 0.2))]
+    assert best(others, *asked) == (others[0], None)

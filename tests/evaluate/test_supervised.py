@@ -8,14 +8,26 @@ import torch
 
 from appulse.evaluate.conv_att import ConvAttConfig
 from appulse.evaluate.resnet import ResNetConfig
+from appulse.evaluate.rivals import _cutouts
+from appulse.evaluate.sample import Sample
+from appulse.evaluate.study import Study
 from appulse.evaluate.supervised import (
     ImageNetwork,
     SpectrumNetwork,
     SupervisedConfig,
     SupervisedLearner,
+    read_pixels,
     train_supervised,
 )
+from appulse.image.augment import CropConfig
+from appulse.image.contrast import flux_batches
+from appulse.image.masking import BlockMaskConfig
+from appulse.image.views import view_batches
+from appulse.image.vit import VisionTransformerConfig
 from appulse.metrics import accuracy, r2
+from appulse.survey.rgb import to_rgb
+from appulse.survey.store import SurveyStore
+from appulse.survey.survey import Survey
 from appulse.training.loop import TrainingConfig
 from appulse.training.run import read_metrics
 
@@ -121,3 +133,24 @@ def test_a_survey_in_predictions_of_its_test_part_out(store, tmp_path, network):
     )
     with pytest.raises(ValueError, match="of validation or test"):
         train_supervised(store, store.rows("test"), config, tmp_path)
+
+
+def test_pictures_are_read_as_flux(galaxies, tmp_path):
+    """By all that learns from pixels: where no channel is clipped, as the flux itself."""
+    images = replace(galaxies.images, flux=to_rgb(galaxies.images.flux), kind="rgb")
+    both = Survey(images, galaxies.spectra, galaxies.columns)
+    pictures = SurveyStore.create(tmp_path / "rgb.lance", [both])
+    plain = SurveyStore.create(tmp_path / "flux.lance", [galaxies])
+    training, trunk = replace(TRAINING, batch_size=8), VisionTransformerConfig(size=24, patch=12)
+    cpu, crops = torch.device("cpu"), CropConfig(whole=24, part=12, parts=1)
+    readers = {
+        "contrast": lambda s: next(flux_batches(s, training, cpu)(0)).numpy(),
+        "views": lambda s: next(
+            view_batches(s, trunk, crops, BlockMaskConfig(), training, cpu)(0)
+        ).whole.numpy(),
+        "networks": lambda s: read_pixels(s, np.arange(8), SupervisedConfig(RESNET, TRAINING, 24)),
+        "MoCo": lambda s: _cutouts(Study(Sample(s, {}), {}, tmp_path), np.arange(8)),
+    }
+    for name, read in readers.items():
+        near = np.abs(read(pictures) - read(plain)) < 0.02
+        assert near.mean() > 0.85, name

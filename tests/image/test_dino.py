@@ -241,3 +241,11 @@ def test_two_ranks_have_the_centres_and_gradients_of_the_joint_batch(torchrun, t
     for name, gradient in joint.items():
         for rank in (one, two):
             assert (rank[name] - gradient).norm() < 1e-5 * gradient.norm(), name
+
+
+def test_koleo_knows_the_nearest_of_near_vectors_under_autocast():
+    rng = torch.Generator().manual_seed(0)
+    x = 1 + 0.02 * torch.randn(72, 384, generator=rng)
+    expected = koleo_loss(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert koleo_loss(x) == expected

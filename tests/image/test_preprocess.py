@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from appulse.image.preprocess import FEATURES, ImageInputs, prepare, random_dihedral
+from appulse.image.preprocess import (
+    FEATURES,
+    ImageInputs,
+    prepare,
+    random_dihedral,
+    to_nanomaggies,
+)
 from appulse.survey.images import Images
 from appulse.survey.photometry import APERTURES, SOFTENING
 from appulse.survey.rgb import to_rgb
@@ -124,3 +130,14 @@ def test_turning_keeps_every_pixel(lopsided):
     assert isinstance(result, ImageInputs)
     for one, other in zip(result[:2], inputs[:2], strict=True):
         torch.testing.assert_close(one.flatten(2).sort(2).values, other.flatten(2).sort(2).values)
+
+
+def test_whatever_is_stored_becomes_nanomaggies_at_one_scale():
+    """A faint source on some sky light, as its picture and in other pixels."""
+    flux = 0.02 + gaussian([2.0, 3.0, 4.0], 2.0, size=64, pixel_scale=0.524)
+    seen = to_nanomaggies(Images.from_arrays(to_rgb(flux), kind="rgb", pixel_scale=0.524))
+    assert (seen.kind, seen.flux.shape[2:], set(seen.pixel_scale)) == ("flux", (128, 128), {0.262})
+    expected = 0.02 / 4 + gaussian([2.0, 3.0, 4.0], 2.0, size=128)
+    np.testing.assert_allclose(seen.flux, expected, atol=2e-4)
+    plain = Images.from_arrays(flux)
+    np.testing.assert_array_equal(to_nanomaggies(plain).flux, plain.flux)

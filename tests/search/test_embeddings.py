@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from appulse.search.embeddings import Embeddings, require_writable
+from appulse.search.embeddings import Embeddings, require_writable, with_shared_columns
 
 
 @pytest.fixture
@@ -101,3 +101,84 @@ def test_other_suffixes_are_refused_before_any_work(embeddings, tmp_path):
         with pytest.raises(ValueError, match=r"ends in '.txt'; expected"):
             refuse(tmp_path / "e.txt")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "a.parquet").mkdir()
+    with pytest.raises(ValueError, match=r"cannot write to folder .*file: "):
+        require_writable(tmp_path / "file" / "e.parquet")
+    with pytest.raises(ValueError, match="is a folder; expected the name of a file"):
+        require_writable(tmp_path / "a.parquet")
+    require_writable(tmp_path / "new" / "folder" / "e.lance")
+    assert not list((tmp_path / "new" / "folder").iterdir())
+
+
+@pytest.mark.parametrize("text", ['{"mine": 1}', "[1]", "3", "no JSON"])
+def test_somebody_elses_json_is_left_alone(embeddings, tmp_path, text):
+    (tmp_path / "e.json").write_text(text)
+    for refuse in (require_writable, embeddings.write):
+        with pytest.raises(ValueError, match=r"needs .*e\.json beside it"):
+            refuse(tmp_path / "e.npy")
+    assert (tmp_path / "e.json").read_text() == text
+    embeddings.write(tmp_path / "own.npy")
+    embeddings[:2].write(tmp_path / "own.npy")  # over one's own
+
+
+def _rewritten(table, metadata=None, **columns):
+    for name, column in columns.items():
+        table = table.set_column(table.column_names.index(name), name, column)
+    return table.replace_schema_metadata(metadata or table.schema.metadata)
+
+
+def test_tables_that_other_tools_wrote_again_are_read(embeddings):
+    """Lists of any length, integer ids, large strings, categories: the same rows."""
+    table = embeddings.to_table()
+    again = _rewritten(
+        table,
+        id=pa.array([1, 2, 39628]),
+        embedding=pa.array(embeddings.vectors.tolist()),
+        modality=table["modality"].cast(pa.large_string()),
+        morphology=pa.array(["spiral", None, "elliptical"]).dictionary_encode(),
+    )
+    back = Embeddings.from_table(again)
+    assert back.ids.tolist() == ["1", "2", "39628"]
+    np.testing.assert_array_equal(back.vectors, embeddings.vectors)
+    assert back.columns["morphology"].tolist() == ["spiral", "", "elliptical"]
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (pa.array([[1.0, 2], [1.0, 2], [1.0]]), r"lengths \[2, 1\]; expected the same"),
+        (pa.array([[1.0, 2], None, [1.0, 2]]), "expected the same"),
+        (pa.array([[1.0, 2], None, [1.0, 2]], pa.list_(pa.float32(), 2)), "expected a list"),
+        (pa.array([1.0, 2, 3]), "embeddings are double; expected a list"),
+    ],
+)
+def test_vectors_of_other_shapes_are_refused(embeddings, column, message):
+    with pytest.raises(ValueError, match=message):
+        Embeddings.from_table(_rewritten(embeddings.to_table(), embedding=column))
+
+
+def test_metadata_without_a_hash_is_refused(embeddings):
+    with pytest.raises(ValueError, match="no table of embeddings"):
+        Embeddings.from_table(_rewritten(embeddings.to_table(), {"pandas": "{}"}))
+
+
+def test_shared_columns_have_one_order_and_one_type(embeddings):
+    other = replace(
+        embeddings,
+        columns={
+            "zwarn": np.array([0.0, np.nan, 1]),
+            "morphology": np.array(["a", "b", "c"]),
+            "redshift": np.ones(3, np.float32),
+            "more": np.ones(3),
+        },
+    )
+    one, two = (part.to_table().schema for part in with_shared_columns([embeddings, other]))
+    assert one.equals(two, check_metadata=True)
+    assert one.field("zwarn").type == pa.float64()
+    text = replace(embeddings, columns={"zwarn": np.array(["a", "b", "c"])})
+    with pytest.raises(ValueError, match="column zwarn is of types int64, <U1"):
+        with_shared_columns([embeddings, text])

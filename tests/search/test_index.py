@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import lance
 import numpy as np
 import pyarrow as pa
@@ -143,3 +146,64 @@ def test_overwriting_takes_an_index_and_nothing_else(tmp_path):
     with pytest.raises(FileNotFoundError, match="not an index of embeddings"):
         Index.create(tmp_path / "survey.lance", make(3), overwrite=True)
     assert lance.dataset(survey.uri).version == 1
+
+
+@pytest.mark.parametrize("failure", [KeyError("boom"), KeyboardInterrupt()])
+def test_a_write_that_fails_leaves_what_was_there_and_says_why(tmp_path, failure):
+    """Also Ctrl-C; a first write leaves nothing, so that it can be done again."""
+
+    def parts():
+        yield make(5, seed=1)
+        raise failure
+
+    path = tmp_path / "i.lance"
+    with pytest.raises(type(failure)) as raised:
+        Index.stream(path, parts())
+    assert raised.value is failure
+    assert not path.exists()
+    Index.create(path, make(3))
+    with pytest.raises(type(failure)):
+        Index.stream(path, parts(), overwrite=True)
+    assert Index.open(path).search(make(3), k=1).ids[:, 0].tolist() == make(3).ids.tolist()
+
+
+def test_what_a_killed_write_left_is_no_index(tmp_path):
+    path = tmp_path / "i.lance"
+    (path / "data").mkdir(parents=True)
+    (path / "data" / "0.lance").write_bytes(b"half")
+    assert len(Index.create(path, make(3))) == 3
+    (tmp_path / "other" / "data").mkdir(parents=True)
+    (tmp_path / "other" / "data" / "thesis.tex").touch()
+    with pytest.raises(FileNotFoundError, match="no index at"):
+        Index.create(tmp_path / "other", make(3), overwrite=True)
+    assert (tmp_path / "other" / "data" / "thesis.tex").exists()
+
+
+INTERRUPTED = """
+import signal, sys, threading, time
+import numpy as np
+from appulse.search.embeddings import Embeddings
+from appulse.search.index import Index
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def parts():
+    for k in range(200):
+        if k == 2:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.05)
+        yield Embeddings(np.array([str(k)]), np.ones((1, 4), "f4"), "image", "h")
+
+try:
+    Index.stream(sys.argv[1], parts())
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+def test_ctrl_c_stops_a_stream_and_not_the_process(tmp_path):
+    """It reaches Python while Lance's threads write: an error there would abort."""
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "i.lance")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
+    assert not (tmp_path / "i.lance").exists()

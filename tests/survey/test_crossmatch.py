@@ -92,10 +92,28 @@ def test_positions_against_all_distances(seed):
     np.testing.assert_allclose(pairing.separation, distance[rows, columns], atol=1e-4)
 
 
-def test_missing_coordinates_are_named():
-    images = _images(np.array([1.0, np.nan]), np.zeros(2), ["a", "b"])
-    with pytest.raises(ValueError, match=r"1 of 2 images have no ra, dec, first id b"):
-        pair(images, _spectra(np.ones(1), np.zeros(1)))
+def test_rows_without_a_position_are_set_aside():
+    """Neither unmatched nor a reason to stop: nan, beyond the pole, and other sentinels."""
+    images = _images(np.array([1.0, np.nan, -10.0]), np.zeros(3), ["a", "b", "c"])
+    ra, dec = np.array([350.0, 2, -999, 1, 5]), np.array([0.0, 100, 0, 0, 5])
+    pairing = pair(images, _spectra(ra, dec, list("vwxyz")))
+    assert pairing.survey().ids.tolist() == ["y", "v"]  # -10 is 350
+    assert pairing.left_out() == {
+        "unplaced_images": ["b"],
+        "unplaced_spectra": ["w", "x"],
+        "unmatched_images": [],
+        "unmatched_spectra": ["z"],
+        "ambiguous_images": [],
+        "ambiguous_spectra": [],
+    }
+    by_id = pair(images, _spectra(ra, dec, list("vwxyb")), by="id")
+    assert by_id.survey().ids.tolist() == ["b"]
+    assert by_id.left_out()["unplaced_images"] == []
+
+
+def test_a_side_without_any_position_is_an_error():
+    with pytest.raises(ValueError, match="none of the 2 images has a position"):
+        pair(_images(np.full(2, np.nan), np.zeros(2)), _spectra(np.ones(1), np.zeros(1)))
 
 
 @pytest.mark.parametrize("radius", [0.0, -1.0, np.nan])

@@ -66,7 +66,7 @@ def test_rows_that_cannot_be_fetched_are_set_aside(tmp_path):
     assert [t.row for t in read_targets(path, rejects)] == [0, 5]
     assert [r.row for r in rejects] == [1, 2, 3, 4]
     reasons = [r.reason for r in rejects]
-    assert "position is nan, 0.0; expected ra in [0, 360)" in reasons[0]
+    assert "position is nan, 0.0; expected ra in [-180, 360]" in reasons[0]
     assert reasons[3] == "file name a is that of row 0 already"
 
 
@@ -167,6 +167,15 @@ def test_failures_that_are_not_in_a_row(sky, cutouts, downloader, tmp_path):
     sky.faults = {target.ra: ["500"] * 3 for target in TARGETS[:4] + TARGETS[5:]}
     outcomes = _outcomes(cutouts, TARGETS, tmp_path, downloader)
     assert outcomes == ["failed"] * 4 + ["fetched", "failed"]
+
+
+def test_an_answer_shows_that_the_service_is_there(sky, spectra, downloader, tmp_path):
+    """Five failures with galaxies between them that have no spectrum."""
+    targets = [Target(row, f"g{row}", 10.0 + row, 0.0) for row in range(15)]
+    sky.faults = {target.ra: ["500"] * 3 for target in targets[::3]}
+    rejects = Rejects()
+    assert _outcomes(spectra, targets, tmp_path, downloader, rejects) == ["failed"] * 15
+    assert sum("no spectrum within" in reject.reason for reject in rejects) == 10
 
 
 # --- spectra

@@ -2,7 +2,8 @@ import h5py
 import numpy as np
 import pytest
 
-from appulse.survey.readers import iter_surveys, modality_of, read_images, read_spectra
+from appulse.survey.hdf5 import read_release
+from appulse.survey.readers import modality_of, read_images, read_spectra
 from appulse.survey.rejects import Rejects
 from appulse.units import desi_grid
 
@@ -28,7 +29,7 @@ def _write_release(path, sizes=(3, 5), **spoil):
 
 def test_the_release_comes_out_the_right_way_round(tmp_path):
     images, flux = _write_release(tmp_path / "r.h5")
-    parts = list(iter_surveys(tmp_path / "r.h5", Rejects(strict=True)))
+    parts = list(read_release(tmp_path / "r.h5", Rejects(strict=True)))
     np.testing.assert_array_equal(np.concatenate([p.images.flux for p in parts]), images)
     np.testing.assert_array_equal(np.concatenate([p.spectra.flux for p in parts]), flux)
     ids = np.concatenate([p.ids for p in parts])
@@ -203,3 +204,11 @@ def test_a_file_that_is_not_hdf5(tmp_path):
     (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"\0" * 100)
     with pytest.raises(ValueError, match=r"a\.h5"):
         read_images(tmp_path / "a.h5")
+
+
+def test_a_targetid_that_was_stored_as_a_float_is_a_whole_number(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, targetid in (("a", 39627866878514704.0), ("b", np.array([5]))):
+            file[f"{name}/wave"], file[f"{name}/flux"] = desi_grid(), np.ones(7781)
+            file[name].attrs["targetid"] = targetid
+    assert read_spectra(tmp_path / "a.h5").ids.tolist() == ["39627866878514704", "5"]

@@ -189,6 +189,22 @@ def test_other_units_are_refused(tmp_path):
         _read(tmp_path / "a.fits")
 
 
+@pytest.mark.parametrize("unit", ["nanomaggies/arcsec^2", "nanomaggy2", ""])
+def test_units_that_begin_alike_are_refused(tmp_path, unit):
+    fits.PrimaryHDU(_cube(16), _header(16)).writeto(tmp_path / "a.fits")
+    fits.setval(tmp_path / "a.fits", "BUNIT", value=unit)
+    with pytest.raises(ValueError, match="expected nanomaggies"):
+        _read(tmp_path / "a.fits")
+
+
+@pytest.mark.parametrize("unit", ["nanomaggy", "Nanomaggies", "nanomaggy/pixel"])
+def test_nanomaggies_by_their_names(tmp_path, unit):
+    fits.PrimaryHDU(_cube(16), _header(16)).writeto(tmp_path / "cutout_150.1191_2.2058.fits")
+    fits.setval(tmp_path / "cutout_150.1191_2.2058.fits", "BUNIT", value=unit)
+    images = _read(tmp_path / "cutout_150.1191_2.2058.fits")
+    assert images.ids.tolist() == ["cutout_150.1191_2.2058"]
+
+
 def test_oblong_pixels_are_refused(tmp_path):
     header = _header(16)
     header["CD1_1"] *= 2

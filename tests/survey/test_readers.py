@@ -3,12 +3,15 @@ import gzip
 import h5py
 import numpy as np
 import pytest
+from astropy import units
 from astropy.io import fits
+from astropy.table import Table
 from PIL import Image
 
 from appulse import read_images, read_spectra
 from appulse.survey.readers import iter_images, modality_of
 from appulse.survey.rejects import Rejects
+from appulse.units import FLUX_UNIT
 
 
 def _png(path, height=20, width=20, value=100):
@@ -32,6 +35,20 @@ def test_sizes_must_agree_or_be_given(tmp_path):
     assert images.flux.shape == (2, 3, 24, 24)
     assert images.mask[0, 0].sum() == 24**2 - 20**2
     assert not images.mask[1].any()
+
+
+def test_files_that_differ_after_a_dot_are_different_galaxies(tmp_path):
+    """As the viewer names its downloads."""
+    names = ["cutout_150.1191_2.2058", "cutout_150.1191_2.3", "cutout_150.3_2.3"]
+    grid = np.arange(3600.0, 9824, 2)
+    for name in names:
+        _png(tmp_path / f"{name}.png")
+        table = Table({"wavelength": grid * units.AA, "flux": grid * units.Unit(FLUX_UNIT)})
+        table.write(tmp_path / f"{name}.ecsv", format="ascii.ecsv")
+        table.write(tmp_path / f"{name}.fits.gz")
+    assert read_images(f"{tmp_path}/*.png").ids.tolist() == names
+    assert read_spectra(f"{tmp_path}/*.ecsv").ids.tolist() == names
+    assert read_spectra(f"{tmp_path}/*.fits.gz").ids.tolist() == names
 
 
 def test_the_content_decides_not_the_name(tmp_path):
@@ -121,8 +138,39 @@ def test_the_first_good_file_decides(tmp_path):
         modality_of(bad)
 
 
+def test_damage_of_any_kind_does_not_decide(tmp_path):
+    """A gzip cut short or corrupt, FITS and HDF5 of nonsense; the first reason is told."""
+    rng = np.random.default_rng(0)
+    image = fits.PrimaryHDU(rng.normal(size=(3, 30, 30)))
+    image.writeto(tmp_path / "a.fits")
+    packed = gzip.compress((tmp_path / "a.fits").read_bytes())
+    (tmp_path / "cut.fits.gz").write_bytes(packed[: len(packed) // 2])
+    (tmp_path / "corrupt.fits.gz").write_bytes(packed[:2000] + bytes(60) + packed[2060:])
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.ones(3)
+    whole = (tmp_path / "a.h5").read_bytes()
+    (tmp_path / "bad.h5").write_bytes(whole[:48] + bytes(200) + whole[248:])
+    bad = [tmp_path / name for name in ("cut.fits.gz", "corrupt.fits.gz", "bad.h5")]
+    assert modality_of([*bad, tmp_path / "a.fits"]) == "image"
+    with pytest.raises(ValueError, match=r"3 rejected, first .*cut\.fits\.gz: EOFError") as error:
+        modality_of(bad)
+    assert "Path(" not in str(error.value)
+
+
+@pytest.mark.parametrize(("pixels", "kept"), [(20, 0), (70, 0), (72, 1)])
+def test_padding_beyond_half_of_an_image_is_no_observation(tmp_path, pixels, kept):
+    _png(tmp_path / "small.png", pixels, pixels)
+    _png(tmp_path / "good.png", 100, 100)
+    rejects = Rejects()
+    images = read_images(f"{tmp_path}/*.png", size=100, rejects=rejects)
+    assert len(images) == 1 + kept
+    for reject in rejects:
+        assert f"image small has {pixels} by {pixels} pixels and fills less" in reject.reason
+    assert len(rejects) == 1 - kept
+
+
 def test_a_file_that_holds_both_is_a_survey(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_group("0")["image"] = np.ones((1, 4, 4, 3))
-    with pytest.raises(ValueError, match="holds images and spectra; read it as a survey"):
+    with pytest.raises(ValueError, match="holds images and spectra; make a survey of it"):
         modality_of(tmp_path / "a.h5")

@@ -8,7 +8,9 @@ from appulse.survey.rejects import RejectedRowError, Rejects
 
 
 def test_strict_raises_with_file_row_reason_and_way_out():
-    with pytest.raises(ValueError, match=r"a\.fits, row 3: no flux; leave it out"):
+    with pytest.raises(
+        ValueError, match=r"a\.fits, row 3: no flux; leave it out, or have such rows set"
+    ):
         Rejects(strict=True).add("a.fits", 3, "no flux")
 
 

@@ -212,3 +212,10 @@ def test_the_real_table(shared):
     assert len(spectra) + len(rejects) == 133
     assert len(rejects) <= 3
     assert np.isfinite(spectra.flux).all()
+
+
+def test_without_a_photometric_id_the_file_names_the_spectrum(tmp_path):
+    """Up to its suffix, not to the first dot."""
+    path = tmp_path / "spec-0266-51630.5-0168.fits"
+    _write(path, bestobjid="0")
+    assert read_spectra(path).ids.tolist() == ["0266-51630.5-0168"]

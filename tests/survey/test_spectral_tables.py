@@ -86,6 +86,45 @@ def test_parquet_fields_may_have_units_and_wavelengths_in_air(tmp_path):
     assert 100 * 1.88 <= np.median(spectra.ivar) <= 100 * 2.17
 
 
+@pytest.mark.parametrize(
+    ("unit", "value"),
+    [
+        ("", 4.0),
+        (f"({FLUX_UNIT})^-2", 4.0),
+        ("s2 cm4 Angstrom2 / erg2", 4e34),
+        ("m4 um2 / W2", 4e32),  # W/m²/µm are 0.1 erg/s/cm²/Å
+    ],
+)
+def test_ivar_of_parquet_has_the_unit_of_its_field(tmp_path, unit, value):
+    columns = {"flux": [np.ones(7781)], "ivar": [np.full(7781, value)]}
+    path = tmp_path / "a.parquet"
+    _write_parquet(path, columns, {"flux": FLUX_UNIT, "ivar": unit})
+    np.testing.assert_allclose(read_spectra(path).ivar, 4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("unit", ["m", "no unit"])
+def test_an_ivar_of_something_else_is_set_aside(tmp_path, unit):
+    columns = {"flux": [np.ones(7781)], "ivar": [np.ones(7781)]}
+    _write_parquet(tmp_path / "a.parquet", columns, {"ivar": unit})
+    with pytest.raises(ValueError, match=f"row 0: .*{unit}"):
+        read_spectra(tmp_path / "a.parquet")
+
+
+def test_spectra_are_named_as_catalogues_name_their_rows(tmp_path):
+    """By the first of one list of names; 3.96e16 is a whole number."""
+    columns = {
+        "id": ["a", "b"],
+        "TARGETID": [39627866878514704.0, None],
+        "target_ra": [10.0, None],
+        "ra": [11.0, 12.0],
+        "flux": [np.ones(7781)] * 2,
+    }
+    _write_parquet(tmp_path / "a.parquet", columns)
+    spectra = read_spectra(tmp_path / "a.parquet")
+    assert spectra.ids.tolist() == ["39627866878514704", "b"]
+    assert spectra.ra.tolist() == [10, 12]
+
+
 def test_bad_rows_of_parquet_are_set_aside(tmp_path):
     good, short = np.ones(7781), np.ones(20)
     hole = np.where(np.arange(7781) < 6000, np.nan, 1)

@@ -347,7 +347,7 @@ def test_a_full_disk_is_said_and_keeps_what_came_before(store: SurveyStore):
 
 
 def test_names_what_is_not_there(store: SurveyStore, tmp_path: Path):
-    with pytest.raises(ValueError, match=r"no survey store at .*nowhere.*create"):
+    with pytest.raises(ValueError, match=r"no survey store at .*nowhere.*appulse pair"):
         SurveyStore.open(tmp_path / "nowhere")
     (tmp_path / "file.fits").write_text("SIMPLE")
     with pytest.raises(ValueError, match=r"file.fits is a file; a survey store is a folder"):
@@ -402,7 +402,7 @@ def test_images_of_two_kinds_cannot_be_read_at_once(store: SurveyStore):
 
 
 def test_overwrites_only_when_told(store: SurveyStore):
-    with pytest.raises(ValueError, match="overwrite=True"):
+    with pytest.raises(ValueError, match="choose another path, or overwrite it"):
         SurveyStore.create(store.path, [galaxies(0, 3)])
     with pytest.raises(ValueError, match="no surveys to store"):
         SurveyStore.create(store.path, [], overwrite=True)

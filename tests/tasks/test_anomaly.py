@@ -58,3 +58,21 @@ def test_the_density_of_a_gaussian_is_its_own():
 def test_a_small_reference_is_refused():
     with pytest.raises(ValueError, match="reference has 20 rows; expected 50 or more"):
         find_anomalies(ring(5, 0), ring(20, 1))
+
+
+@pytest.mark.parametrize("rows", [48, 70])
+def test_a_density_of_few_rows_in_many_dimensions_is_like_a_gaussians(rows, monkeypatch):
+    """Galaxies five times as far out are less likely, by about what they should be."""
+    monkeypatch.setattr(anomaly, "COMPONENTS", 3)
+    rng = np.random.default_rng(0)
+    scatter = np.concatenate([[5.0, 3.0], np.full(62, 0.3)])
+    train, test = (scatter * rng.normal(size=(n, 64)) for n in (rows, 200))
+    far = 5 * test
+    density = EmbeddingDensity.fit(train)
+    usual, odd = density.log_prob(test), density.log_prob(far)
+    assert usual.std() < 40  # 6 for the true density
+    assert (odd < usual.min()).mean() > 0.95
+    truth = multivariate_normal(cov=np.diag(scatter**2))
+    gap = np.median(truth.logpdf(test) - truth.logpdf(far))
+    assert np.median(usual - odd) == pytest.approx(gap, rel=0.7)
+    assert np.corrcoef(usual, truth.logpdf(test))[0, 1] > 0.5

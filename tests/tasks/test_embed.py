@@ -1,11 +1,22 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from appulse.survey.parts import Split
+from appulse.survey.rejects import Rejects
+from appulse.survey.spectra import Spectra
 from appulse.survey.store import SurveyStore
 from appulse.survey.structure import structure
 from appulse.survey.survey import LABELS, label_columns
-from appulse.tasks.embed import KEPT, embed_images, embed_spectra, embed_survey
+from appulse.tasks.embed import (
+    KEPT,
+    embed_images,
+    embed_spectra,
+    embed_survey,
+    joined,
+    stream_spectra,
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +93,32 @@ def test_a_survey_without_labels_has_positions_and_what_was_measured(model, gala
 def test_nothing_is_an_error(model, embed):
     with pytest.raises(ValueError, match="nothing to embed: no rows were read"):
         embed(model, [])
+
+
+def test_images_of_several_scales_are_embedded_in_one_stream(model, galaxies):
+    """Between files and within one, in their order; near 0.262 arcsec they are as one."""
+    scales = np.full(20, 0.262)
+    scales[[4, 5, 6, 9]], scales[7], scales[12:] = 0.4, 0.3, 0.2621
+    images = replace(galaxies.images, pixel_scale=scales)
+    parts = [images[:3], images[3:6], images[6:11], images[11:]]
+    made = embed_images(model, parts, device="cpu")
+    assert made.ids.tolist() == images.ids.tolist()
+    for row in (3, 4, 7, 9, 10, 19):
+        alone = model.embed_images(images[row], device="cpu")
+        np.testing.assert_allclose(made.vectors[[row]], alone, atol=2e-5)
+
+
+def test_a_spectrum_that_the_model_cannot_see_is_set_aside(model, galaxies):
+    flux = galaxies.spectra.flux[:3, :3000]
+    far = {"ids": ["a", "b", "c"], "wavelength": np.linspace(10500, 17000, 3000)}
+    infrared = Spectra.from_arrays(flux, **far)
+    rejects = Rejects()
+    options = {"device": "cpu", "precision": "float32"}
+    batches = [galaxies.spectra[:2], infrared, galaxies.spectra[2:3]]
+    made = joined(stream_spectra(model, batches, rejects=rejects, **options))
+    assert made.ids.tolist() == galaxies.ids[:3].tolist()
+    assert np.isfinite(made.vectors).all()
+    assert [row.file for row in rejects] == ["spectrum 'a'", "spectrum 'b'", "spectrum 'c'"]
+    assert "expected good pixels within 3600–9817 Å" in rejects.rows[0].reason
+    with pytest.raises(ValueError, match=r"spectrum 'a': its embedding is not finite"):
+        embed_spectra(model, batches, device="cpu")

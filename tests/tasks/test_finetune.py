@@ -6,7 +6,7 @@ import torch
 
 from appulse.survey.images import Images
 from appulse.survey.structure import structure
-from appulse.tasks.finetune import TRAINING, Finetuned, _Tail, _tokens, finetune
+from appulse.tasks.finetune import TRAINING, Finetuned, _scores, _Tail, _tokens, finetune
 from appulse.tasks.probes import MLPProbe
 
 SHORT = replace(TRAINING, steps=40, warmup=4, validate_every=10, learning_rate=1e-3)
@@ -128,3 +128,32 @@ def test_r2_of_predictions_is_not_of_what_was_learned(model, some, tmp_path):
     y = np.random.default_rng(3).normal(size=(60, 1))
     _, scores = finetune(model, some.images, y, ["noise"], tmp_path, device="cpu")
     assert scores["noise, R²"].value < 0.3
+
+
+def test_galaxies_that_are_observed_again_give_nothing_away(model, some, tmp_path):
+    """Labels that are pure noise would be recalled from another observation of a galaxy."""
+    rng = np.random.default_rng(3)
+    again = [
+        replace(some.images, flux=(some.images.flux + n).astype("f4"))
+        for n in 0.002 * rng.normal(size=(4, *some.images.flux.shape))
+    ]
+    y = np.tile(rng.normal(size=(60, 1)), (4, 1))
+    images = Images.concatenate(again)
+    _, scores = finetune(model, images, y, ["noise"], tmp_path, device="cpu")
+    assert scores["noise, R²"].value < 0.3
+    with pytest.raises(ValueError, match="there are 20 labelled galaxies"):
+        finetune(model, Images.concatenate([i[:20] for i in again]), y[:80], ["noise"], tmp_path)
+
+
+def test_a_property_that_is_the_same_for_all_held_out_is_named_not_scored():
+    true = np.stack([np.linspace(0, 1, 12), np.zeros(12)], axis=1)
+    with pytest.warns(UserWarning, match=r"merger has no R²: all 12 held out are 0\.0"):
+        scores = _scores(true + 0.1, true, ["size", "merger"])
+    assert set(scores) == {"size, R²"}
+
+
+def test_a_rare_property_is_scored():
+    """Draws without the one galaxy that has it say nothing."""
+    true = np.eye(12)[:, :1]
+    scores = _scores(0.9 * true, true, ["merger"])
+    assert scores["merger, R²"].value == pytest.approx(1 - 0.01 / (1 - 1 / 12))

@@ -112,3 +112,14 @@ def test_two_ranks_have_the_loss_and_the_gradients_of_the_joint_batch(torchrun, 
 
 def test_alone_the_joint_loss_is_the_loss(pairs):
     assert torch.equal(joint_contrastive_loss(*pairs, 3.0), contrastive_loss(*pairs, 3.0))
+
+
+def test_digits_survive_autocast(pairs):
+    """Near each other in one direction, as trained towers' are, and the other way round."""
+    image, spectrum = ((1 + 0.1 * x).float() for x in pairs)
+    expected = contrastive_loss(image, spectrum, 80.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        for loss in (contrastive_loss, joint_contrastive_loss):
+            assert loss(image, spectrum, 80.0) == expected
+        rounded = contrastive_loss(image.bfloat16(), spectrum.bfloat16(), 80.0)
+    assert rounded.dtype == torch.float32

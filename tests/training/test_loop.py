@@ -1,10 +1,11 @@
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -325,6 +326,35 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
             RunFolder(tmp_path, {}),
             device="cpu",
         )
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_gradient_that_is_not_finite_is_not_stepped(tmp_path, accumulate):
+    """√x at 0 is finite, and its slope is not; the checkpoint before stays whole."""
+
+    def root(m, x):
+        return m(x).sum().square().sqrt()
+
+    def ones(step):
+        for number in itertools.count(step * accumulate):
+            yield torch.zeros(8, 4) if number // accumulate == 3 else torch.ones(8, 4)
+
+    plain = nn.Linear(4, 4, bias=False)
+    config = replace(CONFIG, accumulate=accumulate, save_every=0.0, ema=None)
+    for _ in range(2):
+        with pytest.raises(FloatingPointError, match="norm of the gradient is nan at step 3"):
+            train(plain, root, ones, config, RunFolder(tmp_path, {}), device="cpu")
+        saved = load_file(tmp_path / "resume.safetensors")
+        assert saved["model.weight"].isfinite().all()
+        assert plain.weight.isfinite().all()
+
+
+def test_how_often_to_save_may_change(tmp_path):
+    config = {"stage": "test", "training": asdict(CONFIG)}
+    RunFolder(tmp_path, config)
+    RunFolder(tmp_path, {**config, "training": asdict(replace(CONFIG, save_every=9.0))})
+    with pytest.raises(ValueError, match=r"training\.seed: 0, not 1\)"):
+        RunFolder(tmp_path, {**config, "training": asdict(replace(CONFIG, seed=1, save_every=9.0))})
 
 
 def test_data_that_ends_early_is_an_error(tmp_path):

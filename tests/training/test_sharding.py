@@ -98,6 +98,18 @@ def stopped(path, loss, step):
         run(path, until(loss, step))
 
 
+def steep(step):
+    """A finite loss, whose gradient is NaN on one rank, in one piece of a step."""
+    calls = []
+
+    def loss(model, x):
+        calls.append(1)
+        slope = rank() == 1 and len(calls) == 2 * step - 1
+        return exact(model, x) + ((0 * model.gain).sqrt().sum() if slope else 0)
+
+    return loss
+
+
 IMPORTS = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -120,6 +132,10 @@ run(out / "one-then-two")
 best = iter([3.0, 1.0, 2.0])
 validate = lambda m: {{"validation_loss": next(best)}}
 run(out / "best", config=replace(CONFIG, ema=None), validate=validate)
+for sharding in ("shard", "replicate"):
+    with pytest.raises(FloatingPointError, match="norm of the gradient is nan at step 2"):
+        run(out / sharding, steep(3), config=replace(CONFIG, sharding=sharding))
+    (out / f"{{sharding}}{{rank()}}").touch()
 """
 
 
@@ -188,6 +204,11 @@ def test_the_best_weights_are_kept_in_shards(two, tmp_path):
     config = replace(CONFIG, ema=None, sharding="replicate")
     run(tmp_path, config=config, validate=lambda m: {"validation_loss": next(best)})
     assert_same(two / "best", tmp_path)
+
+
+def test_a_gradient_that_is_not_finite_on_one_rank_stops_all(two):
+    for sharding in ("shard", "replicate"):
+        assert all((two / f"{sharding}{i}").exists() for i in (0, 1))
 
 
 SLOWLY = f"""

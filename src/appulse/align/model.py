@@ -159,6 +159,8 @@ class Model(nn.Module):
 
     def standardise(self, image: Float[Tensor, "N F"], spectrum: Float[Tensor, "N S"]) -> None:
         """Takes mean and scatter of what the heads read beside tokens from a training set."""
+        place = self.log_inverse_temperature.device
+        image, spectrum = image.to(place), spectrum.to(place)
         self.image.standardise(image)
         self.spectrum.standardise(spectrum)
         if self.expectation is not None:

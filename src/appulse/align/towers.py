@@ -175,11 +175,14 @@ class SpectrumTower(Tower):
         return self.rest.coordinates(features[:, spectrum_preprocess.BANDS], encoded)
 
     def redshift(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B Z"]:
-        """By the dictionary, of what the head reads beside tokens; Z is 0 if that lacks a shift."""
+        """By the dictionary, of what the head reads beside tokens; Z is 0 if that lacks a shift.
+
+        In double precision, on the CPU.
+        """
         if self.dictionary is None or not isinstance(self.config.head, HeadConfig):
             return features[:, :0]
-        shift = features[:, spectrum_preprocess.BANDS, None].double()
-        return torch.expm1(shift + self.dictionary.zero_point)
+        shift = features[:, spectrum_preprocess.BANDS, None].cpu().double()  # mps has no float64
+        return torch.expm1(shift + self.dictionary.zero_point.cpu())
 
     def pretrained(self) -> dict[str, Tensor]:
         """The tensors that `load_pretrained` fills."""

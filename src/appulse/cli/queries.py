@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .options import Device, Json, PixelScale, PrecisionName, RejectsTable, show
+from .options import Device, Files, Json, PixelScale, PrecisionName, RejectsTable, show
 
 
 def convert(checkpoint: str, out: Path) -> None:
@@ -71,13 +71,13 @@ def embed(
     print(out)
 
 
-def index(embeddings: list[Path], *, out: Path) -> None:
+def index(embeddings: Files, *, out: Path) -> None:
     """Make an index for searching from embeddings of one model.
 
     Parameters
     ----------
     embeddings
-        Parquet files that `appulse embed` wrote, of images, spectra or both.
+        Parquet or FITS files that `appulse embed` wrote, of images, spectra or both.
     out
         Index to write, a Lance dataset.
     """
@@ -87,7 +87,7 @@ def index(embeddings: list[Path], *, out: Path) -> None:
 
 
 def search(
-    files: list[Path],
+    files: Files,
     *,
     model: str,
     index: Path,

@@ -21,6 +21,7 @@ from ..tasks.targets import Targets, ValTargets
 
 BAND_SOFTENING = 0.1  # of arcsinh for spectra, 1e-17 erg/s/cm²/Å
 FEWEST = 5  # galaxies of a template
+AT_ONCE = 512  # spectra on the log grid
 SHRINK = 0.1  # of a template's mean weight: where it has much less, it says less
 PIXEL_SOFTENING = 0.02  # nanomaggies per pixel; about the sky noise of a Legacy Surveys image
 
@@ -156,12 +157,15 @@ class TemplateMatch:
 
     @classmethod
     def fit(cls, spectra: Spectra, redshift: Float[np.ndarray, "B"]) -> "TemplateMatch":
-        """Stacks continuum-free spectra at their shifts; the largest redshift sits at shift 0."""
+        """Stacks continuum-free spectra at their shifts; those of redshifts that do not fit go.
+
+        The largest of a window that holds most, .48 wide in ln(1 + z), sits at shift 0.
+        """
         config = DictionaryConfig()
-        flux, weight = (x.numpy() for x in high_pass(spectra, config))
-        zero = np.log1p(redshift.max())
+        flux, weight = _high_passed(spectra, config)
+        zero = np.log1p(_highest(redshift, (config.shifts - 0.5) * config.bin))
         shift = np.rint((zero - np.log1p(redshift)) / config.bin).astype(int)
-        near = shift < config.shifts
+        near = (shift >= 0) & (shift < config.shifts)
         rest, known = np.zeros((2, near.sum(), config.length), dtype=np.float32)
         for row, (s, f, w) in enumerate(zip(shift[near], flux[near], weight[near], strict=True)):
             rest[row, s : s + config.bins], known[row, s : s + config.bins] = f, w
@@ -180,3 +184,21 @@ class TemplateMatch:
     def predict(self, spectra: Spectra) -> Float[np.ndarray, "B"]:
         """Redshift of each spectrum."""
         return self._dictionary.redshift(spectra)
+
+
+def _high_passed(
+    spectra: Spectra, config: DictionaryConfig
+) -> tuple[Float[np.ndarray, "B L"], Float[np.ndarray, "B L"]]:
+    """As `high_pass`, some spectra at a time."""
+    starts = range(0, len(spectra), AT_ONCE)
+    parts = [high_pass(spectra[i : i + AT_ONCE], config) for i in starts]
+    flux, weight = (torch.cat(side).numpy() for side in zip(*parts, strict=True))
+    return flux, weight
+
+
+def _highest(redshift: Float[np.ndarray, "B"], width: float) -> float:
+    """Of the window in ln(1 + z) that holds most redshifts, and of several of the highest."""
+    z = np.sort(redshift)
+    shift = np.log1p(z)
+    inside = np.arange(len(z)) - np.searchsorted(shift, shift - width)
+    return float(z[np.flatnonzero(inside == inside.max())[-1]])

@@ -21,6 +21,7 @@ from .retrieval import Matches, rank
 from .rows import Method
 from .study import Study, fewer
 
+TEMPLATE_GALAXIES = 6_000  # that templates are stacked from
 MODALITIES: tuple[Modality, ...] = ("image", "spectrum")
 
 
@@ -181,11 +182,12 @@ def photometry_match(measured: Mapping[str, Measured]) -> Matches:
 
 
 def _templates(study: Study) -> Predictions:
-    """Templates of head-train's spectra, on test's."""
+    """Templates of spectra of head-train, at most `TEMPLATE_GALAXIES` at random, on test's."""
     start = time.process_time()
     store, column = study.sample.store, label_columns(study.sample.store.names)["redshift"]
     labelled = np.isfinite(study.labels["head-train"]["redshift"])
     rows = study.sample.rows("head-train")[labelled]
+    rows = np.sort(np.random.default_rng(0).permutation(rows)[:TEMPLATE_GALAXIES])
     train = store.take(rows, ["spectra", column])
     match = TemplateMatch.fit(train["spectra"], train[column])
     test = study.sample.rows("test")

@@ -14,7 +14,8 @@ from jaxtyping import Float
 
 from ..inference.calibration import crps
 from ..survey.survey import PROPERTIES, label_columns
-from ..tasks.properties import GalaxyPosterior, Observed, observed
+from ..tasks.observed import Observed, observed
+from ..tasks.properties import GalaxyPosterior
 from ..training.run import digest, load_weights
 from .measured import magnitudes
 from .posteriors import evidence_subsets
@@ -130,9 +131,19 @@ def _spline(
 def _placed(
     values: Mapping[str, Float[np.ndarray, "_"]], rows: np.ndarray, n: int
 ) -> dict[str, np.ndarray]:
-    """Among all test galaxies, NaN where not asked."""
+    """Among all test galaxies, NaN where not asked.
+
+    Raises:
+        ValueError: If a galaxy that was asked has NaN.
+    """
     placed = {}
     for name, some in values.items():
+        if np.isnan(some).any():
+            raise ValueError(
+                f"{name} is NaN for {np.isnan(some).sum()} of {len(some)} galaxies, first row "
+                f"{rows[np.isnan(some)][0]} of the test part; expected a number for each: look at "
+                "its evidence"
+            )
         placed[name] = np.full(n, np.nan)
         placed[name][rows] = np.maximum(some, FLOOR)
     return placed

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..align.towers import SpectrumTower
 from ..device import resolve_device
+from ..image.preprocess import to_nanomaggies
 from ..metrics import partner_ranks, recall_at_k
 from ..spectrum import preprocess as spectrum_preprocess
 from ..survey.batches import BatchOrder
@@ -155,7 +156,7 @@ def fit_feature_towers(
 
 def measure_features(survey: Survey, tower: SpectrumTower | None = None) -> Features:
     """Aperture fluxes of the images; of the spectra band fluxes, or all that a tower reads."""
-    image = np.arcsinh(aperture_fluxes(survey.images) / SOFTENING)
+    image = np.arcsinh(aperture_fluxes(to_nanomaggies(survey.images)) / SOFTENING)
     spectrum = (
         spectrum_preprocess.band_features(survey.spectra)
         if tower is None

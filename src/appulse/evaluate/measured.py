@@ -3,6 +3,7 @@
 Shapes: B galaxies, A apertures, N bands, F features.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -10,9 +11,11 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.decomposition import PCA
 
+from ..image.preprocess import to_nanomaggies
 from ..progress import track
+from ..survey.images import Images
 from ..survey.photometry import aperture_fluxes, band_fluxes, filter_fluxes
-from ..survey.survey import Survey
+from ..survey.spectra import Spectra
 from . import baselines
 from .sample import PARTS, Sample
 
@@ -26,7 +29,10 @@ Features = Mapping[str, Float[np.ndarray, "_ F"]]  # by part
 
 
 class Measured(NamedTuple):
-    """One row a galaxy."""
+    """One row a galaxy; of encoder-train pixels and brightness of the first only.
+
+    Components are learned from those.
+    """
 
     apertures: Float[np.ndarray, "B 3 A"]  # nanomaggies
     bands: Float[np.ndarray, "B N"]  # through filters and top-hats
@@ -48,20 +54,30 @@ def measure(sample: Sample) -> dict[str, Measured]:
 
 def _measure(sample: Sample, part: str) -> Measured:
     rows = sample.rows(part)
+    seen = PCA_GALAXIES if part == "encoder-train" else len(rows)
     starts = range(0, len(rows), BATCH)
     surveys = (sample.store.read(rows[i : i + BATCH]) for i in starts)
-    batches = [_measure_batch(s) for s in track(surveys, f"measure {part}", len(rows))]
-    return Measured(*(np.concatenate(arrays) for arrays in zip(*batches, strict=True)))
+    found = defaultdict[str, list[np.ndarray]](list)
+    for start, survey in zip(starts, track(surveys, f"measure {part}", len(rows)), strict=True):
+        images = to_nanomaggies(survey.images)
+        made = _fluxes(images, survey.spectra)
+        made |= _pixels(images, survey.spectra) if start < seen else {}
+        for name, values in made.items():
+            found[name].append(values)
+    return Measured(**{name: np.concatenate(values) for name, values in found.items()})
 
 
-def _measure_batch(survey: Survey) -> Measured:
-    return Measured(
-        apertures=aperture_fluxes(survey.images),
-        bands=np.concatenate([filter_fluxes(survey.spectra)[0], band_fluxes(survey.spectra)[0]], 1),
-        image=baselines.image_pixels(survey.images.filled()),
-        spectrum=baselines.spectrum_pixels(survey.spectra),
-        brightness=baselines.brightness(survey.spectra),
-    )
+def _fluxes(images: Images, spectra: Spectra) -> dict[str, np.ndarray]:
+    bands = np.hstack([filter_fluxes(spectra)[0], band_fluxes(spectra)[0]])
+    return {"apertures": aperture_fluxes(images), "bands": bands}
+
+
+def _pixels(images: Images, spectra: Spectra) -> dict[str, np.ndarray]:
+    return {
+        "image": baselines.image_pixels(images.filled()),
+        "spectrum": baselines.spectrum_pixels(spectra),
+        "brightness": baselines.brightness(spectra),
+    }
 
 
 def magnitudes(measured: Mapping[str, Measured], apertures: slice) -> Features:

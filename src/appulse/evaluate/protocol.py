@@ -29,7 +29,7 @@ from ..metrics import (
 )
 from ..survey.survey import PROPERTIES
 from ..tasks.targets import Targets
-from .results import DIFFERENCE, DRAWS, Columns, Modality, Result, known
+from .results import DIFFERENCE, DRAWS, Columns, Modality, Result, known, labelled
 
 Features = Shaped[np.ndarray, "_ *_"]
 Score = Callable[[np.ndarray, np.ndarray], float]  # of predictions and truth
@@ -84,7 +84,7 @@ class Predictions:
         modality: What it was given; for retrieval the direction.
         values: By target. Retrieval has ranks of the "partner", and of properties the means of
             the neighbours'; densities have logarithms as "posterior", and a CRPS of each property.
-        n_train: Galaxies learned from.
+        n_train: Galaxies learned from, those with any label.
         baseline: Whether the method is one to beat.
         seconds: CPU time.
         seed: Of the training.
@@ -115,10 +115,13 @@ def fit_predict(
     features: Mapping[str, Features],
     labels: Mapping[str, Columns],
     *,
+    morphology: bool = True,
     baseline: bool = False,
     seed: int = 0,
 ) -> Predictions:
     """Learns the properties that `labels` hold, jointly, and the morphology; predicts the test's.
+
+    Neither without a known label in head-train and in validation.
 
     Args:
         method: Name in the tables.
@@ -126,13 +129,16 @@ def fit_predict(
         learner: `KNNProbe`, `RidgeProbe`, `MLPProbe`, `Boosting` or a `SupervisedLearner`.
         features: By part: "head-train", "validation", "test"; vectors, or pixels for networks.
         labels: Survey columns by part, at least "head-train" and "validation".
+        morphology: Whether to learn that too.
         baseline: Whether the method is one to beat.
         seed: That the learner has, to be noted.
     """
     start = time.process_time()
-    values = _properties(learner, features, labels) | _morphology(learner, features, labels)
+    values = _properties(learner, features, labels)
+    if morphology:
+        values |= _morphology(learner, features, labels)
     seconds = time.process_time() - start
-    n_train = len(features["head-train"])
+    n_train = int(labelled(labels["head-train"]).sum())
     return Predictions(method, modality, values, n_train, baseline, seconds, seed)
 
 
@@ -152,13 +158,14 @@ def _properties(
 def _morphology(
     learner: Learner, features: Mapping[str, Features], labels: Mapping[str, Columns]
 ) -> dict[str, np.ndarray]:
-    """Predictions of the morphology, where there are labels."""
-    if "morphology" not in labels["head-train"]:
-        return {}
+    """Predictions of the morphology, if some galaxy of head-train and of validation has one."""
     data = []
     for part in ("head-train", "validation"):
-        named = known(labels[part]["morphology"])
-        data += [features[part][named], labels[part]["morphology"][named]]
+        classes = labels[part].get("morphology", np.array([""]))
+        named = known(classes)
+        if not named.any():
+            return {}
+        data += [features[part][named], classes[named]]
     return {"morphology": learner.fit(*data).predict(features["test"])}
 
 

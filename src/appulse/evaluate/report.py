@@ -54,7 +54,7 @@ def write_report(
 
     Args:
         path: Name of the HTML file.
-        results: From `protocol.evaluate`.
+        results: From `scores.score_all`.
         plots: In the order to show them.
         about: Protocol and provenance by name; see `provenance.provenance`.
         title: Heading of the page.

@@ -71,3 +71,8 @@ def read_results(path: str | Path) -> list[Result]:
 def known(column: np.ndarray) -> np.ndarray:
     """True where a label is known: a finite number, or a name."""
     return np.isfinite(column) if np.issubdtype(column.dtype, np.number) else column != ""
+
+
+def labelled(columns: Columns) -> np.ndarray:
+    """Of which galaxies some label is known."""
+    return np.any([known(column) for column in columns.values()], axis=0)

@@ -14,6 +14,7 @@ from jaxtyping import Shaped
 
 from ..align.model import Model, ModelConfig
 from ..align.towers import SpectrumTower
+from ..image.preprocess import to_nanomaggies
 from ..survey.resample import fit
 from ..tasks import embed
 from ..training.loop import TrainingConfig
@@ -59,7 +60,7 @@ def _supervised(study: Study) -> list[Method]:
         "ResNet": ("image", resnet),
         "Conv+Att": ("spectrum", conv_att),
     }
-    methods, every = [], len(study.sample.rows("head-train"))
+    methods, every = [], len(study.labelled)
     for name, (modality, config) in kinds.items():
         pixels = lru_cache(partial(_pixels, study, config(every, 0)))
         for count, seeds in study.training_sizes:
@@ -85,13 +86,12 @@ def _learn(
     seed: int,
 ) -> list[Predictions]:
     some = study.chosen(count, seed)
-    labels = fewer(study.labels, some)
-    if modality == "spectrum" or count is not None:
-        labels = {p: {n: v for n, v in c.items() if n != "morphology"} for p, c in labels.items()}
+    x, y = fewer(pixels(), some), fewer(study.labels, some)
+    classes = modality == "image" and count is None
     with study.scratch(f"{name}-{count or 'all'}-{seed}") as folder:
         learner = SupervisedLearner(config(seed), folder, study.device)
-        x = fewer(pixels(), some)
-        return [fit_predict(name, modality, learner, x, labels, baseline=True, seed=seed)]
+        told = partial(fit_predict, name, modality, learner, x, y, morphology=classes)
+        return [told(baseline=True, seed=seed)]
 
 
 def _moco(study: Study) -> Method:
@@ -114,7 +114,8 @@ def _cutouts(study: Study, rows: np.ndarray) -> Shaped[np.ndarray, "B 3 y x"]:
     """Nanomaggies in half precision."""
     some = (rows[i : i + BATCH] for i in range(0, len(rows), BATCH))
     images = (study.sample.store.take(r, ["images"])["images"] for r in some)
-    return np.concatenate([fit(b, MOCO_SIZE).filled().astype(np.float16) for b in images])
+    cut = (fit(to_nanomaggies(b), MOCO_SIZE) for b in images)
+    return np.concatenate([b.filled().astype(np.float16) for b in cut])
 
 
 def _all_probes(

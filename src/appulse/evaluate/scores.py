@@ -23,7 +23,7 @@ def grouped(rows: Iterable[Predictions]) -> Groups:
 
 
 def score_all(groups: Groups, sample: Sample) -> list[Result]:
-    """Every score of every method, then by how much ours are above the best baselines'."""
+    """Every score of every method, then by how much ours is above the best baseline's."""
     truth, galaxies = sample.labels["test"], len(sample.rows("test"))
     asked = queries(truth, galaxies)
     results = []
@@ -39,7 +39,7 @@ def score_all(groups: Groups, sample: Sample) -> list[Result]:
 def _ahead(
     results: Sequence[Result], groups: Groups, truth: Columns, asked: Columns
 ) -> list[Result]:
-    """Our best against the best baseline in each headline, on the same galaxies."""
+    """Ours against the best baseline in each headline, on the same galaxies; see `tables.best`."""
     ahead = []
     for modality, target, metric, _ in HEADLINES:
         ours, rival = best(results, modality, target, metric)

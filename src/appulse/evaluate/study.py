@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from .measured import Measured, measure
-from .results import Columns
+from .results import Columns, labelled
 from .sample import PARTS, Embedded, Sample
 
 LENGTH = 3.0  # of an embedding beside coordinates: each has about the scatter of all of them
@@ -27,7 +27,7 @@ class Study:
         embedded: Their embeddings, of the sample's rows; see `Sample.choose`.
         work: Folder for trainings that are under way.
         seeds: To train with.
-        counts: Of labels to learn from, beside all.
+        counts: Of labelled galaxies to learn from, beside all.
         device: Where to train.
     """
 
@@ -79,18 +79,22 @@ class Study:
         scatter = found["head-train"].std(axis=0)
         return {part: values / np.where(scatter > 0, scatter, 1) for part, values in found.items()}
 
+    @cached_property
+    def labelled(self) -> Int[np.ndarray, "_"]:
+        """Rows of head-train of which some label is known."""
+        return np.flatnonzero(labelled(self.labels["head-train"]))
+
     @property
     def training_sizes(self) -> list[tuple[int | None, Sequence[int]]]:
-        """How many labels to learn from, None for all, each with its seeds."""
-        labelled = len(self.sample.rows("head-train"))
-        return [(None, self.seeds), *((n, self.seeds) for n in self.counts if n < labelled)]
+        """How many labelled galaxies to learn from, None for all, each with its seeds."""
+        there = len(self.labelled)
+        return [(None, self.seeds), *((n, self.seeds) for n in self.counts if n < there)]
 
     def chosen(self, count: int | None, seed: int) -> Int[np.ndarray, "_"]:
-        """Rows of head-train to learn from: so many, at random, or all."""
-        n = len(self.sample.rows("head-train"))
+        """Rows of head-train to learn from: so many labelled ones, at random, or all rows."""
         if count is None:
-            return np.arange(n)
-        return np.sort(np.random.default_rng(seed).permutation(n)[:count])
+            return np.arange(len(self.sample.rows("head-train")))
+        return np.sort(np.random.default_rng(seed).permutation(self.labelled)[:count])
 
     @contextmanager
     def scratch(self, name: str) -> Iterator[Path]:

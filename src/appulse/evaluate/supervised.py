@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from ..device import autocast, resolve_device
+from ..image.preprocess import to_nanomaggies
 from ..image.vit import SOFTENING, arcsinh
 from ..progress import track
 from ..survey.batches import BatchOrder
@@ -214,7 +215,7 @@ def read_pixels(
     some = np.array_split(rows, -(-len(rows) // AT_ONCE))
     batches = (store.take(r, [field])[field] for r in track(some, f"read {field}", len(rows)))
     if image:
-        return np.concatenate([fit(b, config.size).filled().astype(np.float16) for b in batches])
+        batches = (fit(to_nanomaggies(b), config.size) for b in batches)
     return np.concatenate([b.filled().astype(np.float16) for b in batches])
 
 

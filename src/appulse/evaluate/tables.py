@@ -97,6 +97,7 @@ TABLES = [
     Table("Likeness of neighbours, image → spectrum", _likeness("image → spectrum"), _LIKE),
     Table("Likeness of neighbours, spectrum → image", _likeness("spectrum → image"), _LIKE),
 ]
+OURS = ("appulse", "appulse, redshift coordinate", "appulse, MLP probe")  # in headlines, in order
 HEADLINES: list[tuple[Modality, str, str, str]] = [
     ("image → spectrum", "partner", "top-10", "true spectrum among the 10 nearest of an image"),
     ("image → spectrum", "partner", "top-1", "true spectrum is the nearest"),
@@ -274,11 +275,17 @@ def _interval(result: Result) -> str:
 def best(
     results: Sequence[Result], modality: str, target: str, metric: str
 ) -> tuple[Result | None, Result | None]:
-    """Our best result and the best baseline's, of each method with the most labels."""
+    """Our result and the best baseline's, of each method with the most labels.
+
+    Ours is that of the first of `OURS` that has one, else of the method that comes first: which
+    of several is best on test galaxies would be chosen by chance, too. The rival may profit.
+    """
     key = (modality, target, metric)
     found = [r for r in results if (r.modality, r.target, r.metric) == key]
     most = {r.method: r for r in sorted(found, key=lambda r: r.n_train)}.values()
+    rank = {name: place for place, name in enumerate(OURS)}
+    ours = (r for r in most if not r.baseline)
     return (
-        max((r for r in most if not r.baseline), key=goodness, default=None),
+        min(ours, key=lambda r: rank.get(r.method, len(rank)), default=None),
         max((r for r in most if r.baseline), key=goodness, default=None),
     )

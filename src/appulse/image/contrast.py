@@ -25,6 +25,7 @@ from ..training.contrastive import contrastive_loss, joint_contrastive_loss
 from ..training.loop import TrainingConfig
 from ..units import PIXEL_SCALE
 from .distortions import moved, worse
+from .preprocess import to_nanomaggies
 from .vit import VisionTransformer, VisionTransformerConfig
 
 
@@ -68,7 +69,9 @@ class Contrast(nn.Module):
         """Loss on fixed views of these, and how often a view's nearest is the one of its galaxy."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            flux = torch.from_numpy(images.filled()).to(self.trunk.norm.weight.device)
+            flux = torch.from_numpy(to_nanomaggies(images).filled()).to(
+                self.trunk.norm.weight.device
+            )
             first, second = self._views(flux)
         loss = contrastive_loss(first, second, self.config.inverse_temperature)
         cosine = F.normalize(first) @ F.normalize(second).T
@@ -105,6 +108,6 @@ def flux_batches(
     def batches(step: int) -> Iterator[Tensor]:
         order = BatchOrder(rows, **training.order(step))
         for batch in loader(take, order, workers=0):
-            yield torch.from_numpy(batch["images"].filled()).to(device)
+            yield torch.from_numpy(to_nanomaggies(batch["images"]).filled()).to(device)
 
     return batches

@@ -28,9 +28,14 @@ class ImageInputs(NamedTuple):
     features: Float[Tensor, "B F"]  # arcsinh of aperture fluxes; F is 0 for pictures
 
 
+def to_nanomaggies(images: Images) -> Images:
+    """Flux in pixels of 0.262″, whatever a survey or a file holds."""
+    return to_scale(to_flux(images))
+
+
 def prepare(images: Images, size: int) -> ImageInputs:
     """Cutouts of `size` pixels at 0.262″ with aperture fluxes; RGB is turned back into flux."""
-    images = to_scale(to_flux(images))
+    images = to_nanomaggies(images)
     features = np.arcsinh(aperture_fluxes(images) / SOFTENING).reshape(len(images), -1)
     images = fit(images, size)
     flux = images.filled() if images.mask.any() else images.flux

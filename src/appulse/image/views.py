@@ -21,6 +21,7 @@ from ..training.distribution import rank
 from ..training.loop import TrainingConfig
 from .augment import CropConfig, multi_crop
 from .masking import BlockMaskConfig, block_masks
+from .preprocess import to_nanomaggies
 from .vit import VisionTransformerConfig
 
 
@@ -45,7 +46,7 @@ def random_views(
 ) -> Views:
     """Random views of a batch; they follow from the seed alone."""
     rng = np.random.default_rng(seed)
-    whole, parts = multi_crop(images.filled(), crops, rng)
+    whole, parts = multi_crop(to_nanomaggies(images).filled(), crops, rng)
     side = crops.whole // trunk.patch
     hidden = block_masks(len(whole), side, masks, Random(int(rng.integers(2**63))))
     if trunk.colours == "rgb":

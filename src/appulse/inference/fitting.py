@@ -187,7 +187,7 @@ def _training_config(config: FitConfig, rows: int, seed: int) -> TrainingConfig:
 def _description(estimator: Estimator, rows: Rows, settings: TrainingConfig) -> dict:
     return {
         "estimator": asdict(estimator.config),
-        "training": asdict(settings) | {"save_every": None},
+        "training": asdict(settings),
         "rows": len(rows.u),
         "data": digest({"u": rows.u, **rows.evidence.blocks, "present": rows.evidence.present}),
         "start": digest(estimator.state_dict()),

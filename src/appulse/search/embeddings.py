@@ -8,10 +8,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Float
 
 from ..files import atomic_path
-from ..survey.tables import read_table, write_table
+from ..survey.positions import ids_of
+from ..survey.tables import as_numpy, read_table, require_place, write_table
 
 Modality = Literal["image", "spectrum"]
 RESERVED = ("id", "modality", "embedding")  # column names of the table form
@@ -106,8 +108,14 @@ class Embeddings:
 
     @classmethod
     def from_table(cls, table: pa.Table) -> "Embeddings":
-        """The inverse of `to_table`."""
-        if not set(RESERVED) <= set(table.column_names) or not table.schema.metadata:
+        """The inverse of `to_table`; other tools may have changed types of ids and lists.
+
+        Raises:
+            ValueError: If columns or the hash are missing, or rows are of several modalities or
+                lengths.
+        """
+        about = table.schema.metadata or {}
+        if not set(RESERVED) <= set(table.column_names) or b"model_hash" not in about:
             raise ValueError(
                 f"expected columns {RESERVED} and a model hash; found {table.column_names}: "
                 "this is no table of embeddings"
@@ -116,10 +124,10 @@ class Embeddings:
         if len(modalities) != 1:
             raise ValueError(f"expected one modality, found {modalities}; filter the table first")
         return cls(
-            ids=as_numpy(table["id"]),
+            ids=ids_of(as_numpy(table["id"])),
             vectors=as_vectors(table["embedding"]),
             modality=modalities[0],
-            model_hash=table.schema.metadata[b"model_hash"].decode(),
+            model_hash=about[b"model_hash"].decode(),
             columns={n: as_numpy(table[n]) for n in table.column_names if n not in RESERVED},
         )
 
@@ -132,9 +140,10 @@ class Embeddings:
         if path.suffix != ".npy":
             write_table(self.to_table(), path)
             return
+        beside = _beside(path)
         about = self.to_table().drop_columns(["embedding"]).to_pydict()
         known = {n: [None if x != x else x for x in column] for n, column in about.items()}
-        with atomic_path(path.with_suffix(".json")) as temporary:
+        with atomic_path(beside) as temporary:
             temporary.write_text(json.dumps({"model_hash": self.model_hash, **known}))
         with atomic_path(path) as temporary:
             np.save(temporary, np.ascontiguousarray(self.vectors, dtype=np.float32))
@@ -150,33 +159,65 @@ def require_writable(path: Path) -> None:
     if path.suffix not in (*SUFFIXES, STREAMED):
         expected = ", ".join((*SUFFIXES, STREAMED))
         raise ValueError(f"{path} ends in {path.suffix!r}; expected one of {expected}")
+    if path.suffix == ".npy":
+        _beside(path)
+    require_place(path, folder=path.suffix == STREAMED)
+
+
+def _beside(path: Path) -> Path:
+    """The JSON that goes with an .npy; raises ValueError if that is a file of somebody else."""
+    beside = path.with_suffix(".json")
+    try:
+        ours = not beside.exists() or "model_hash" in json.loads(beside.read_bytes())
+    except (ValueError, TypeError):
+        ours = False
+    if not ours:
+        raise ValueError(
+            f"{path} needs {beside} beside it, which holds something else; choose another name"
+        )
+    return beside
 
 
 def with_shared_columns(parts: Sequence[Embeddings]) -> list[Embeddings]:
-    """Embeddings of one model, each with the columns that all of them have.
+    """Embeddings of one model, each with the columns that all of them have, of one type.
 
     Raises:
-        ValueError: If they are of several models.
+        ValueError: If they are of several models, or a column is text in one and not in another.
     """
     hashes = {part.model_hash for part in parts}
     if len(hashes) != 1:
         raise ValueError(f"embeddings are of models {sorted(hashes)}; expected one for all files")
     shared = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
-    return [replace(p, columns={name: p.columns[name] for name in shared}) for p in parts]
+    types = {name: _common_type(name, [part.columns[name] for part in parts]) for name in shared}
+    return [
+        replace(p, columns={n: p.columns[n].astype(t) for n, t in types.items()}) for p in parts
+    ]
 
 
-def as_vectors(column: Any) -> Float[np.ndarray, "B D"]:
-    """An Arrow column of fixed-size lists as an array."""
-    width = column.type.list_size
+def _common_type(name: str, columns: Sequence[np.ndarray]) -> np.dtype:
+    if len({column.dtype.kind in "UO" for column in columns}) > 1:
+        kinds = ", ".join(str(column.dtype) for column in columns)
+        raise ValueError(f"column {name} is of types {kinds}; expected text in all files or none")
+    return np.result_type(*columns)
+
+
+def as_vectors(column: pa.Array | pa.ChunkedArray) -> Float[np.ndarray, "B D"]:
+    """An Arrow column of lists as an array.
+
+    Raises:
+        ValueError: If the lists differ in length, or it holds something else.
+    """
+    if pa.types.is_fixed_size_list(column.type) and not column.null_count:
+        widths = [column.type.list_size]
+    elif pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        widths = pc.list_value_length(column).unique().to_pylist()
+    else:
+        raise ValueError(f"embeddings are {column.type}; expected a list of numbers in each row")
+    if len(widths) != 1 or not widths[0]:
+        raise ValueError(f"embeddings have lengths {widths[:5]}; expected the same in each row")
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in chunks]
-    return np.concatenate(flat, dtype=np.float32).reshape(-1, width)
-
-
-def as_numpy(column: Any) -> np.ndarray:
-    """An Arrow column as an array; text becomes NumPy text, a missing number NaN."""
-    array = column.to_numpy(zero_copy_only=False)
-    return array.astype(str) if pa.types.is_string(column.type) else array
+    return np.concatenate(flat, dtype=np.float32).reshape(-1, widths[0])
 
 
 def named(prefix: str, numbers: Float[np.ndarray, "B K"]) -> dict[str, np.ndarray]:

@@ -1,17 +1,20 @@
 """Exact cosine search over stored embeddings; knows no galaxy."""
 
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import lance
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Shaped
 
-from .embeddings import Embeddings, as_numpy, as_vectors
+from ..survey.tables import as_numpy
+from ..training.interrupts import noted_interrupts
+from .embeddings import Embeddings, as_vectors
 
 CHUNK = 16_384  # stored rows compared at once
 QUERIES = 1_024  # queries compared at once: 64 MB of similarities
@@ -61,7 +64,7 @@ class Index:
         Raises:
             ValueError: Besides, if there are none, or parts differ in model or columns.
         """
-        there = Path(path).exists()
+        there = Path(path).exists() and not _is_leftover(Path(path))
         if there and not overwrite:
             raise FileExistsError(f"{path} exists; open it, or pass overwrite=True")
         if there:
@@ -70,8 +73,7 @@ class Index:
         first = next(pending, None)
         if first is None:
             raise ValueError("nothing to store: no rows were read")
-        rows = pa.RecordBatchReader.from_batches(first.schema, _batches(first, pending))
-        return cls(lance.write_dataset(rows, str(path), mode="overwrite" if there else "create"))
+        return cls(_write(Path(path), first, pending, "overwrite" if there else "create"))
 
     @classmethod
     def open(cls, path: str | Path) -> "Index":
@@ -83,7 +85,7 @@ class Index:
         try:
             index = cls(lance.dataset(str(path)))
         except ValueError as error:
-            raise FileNotFoundError(f"no index at {path}; make one with Index.create") from error
+            raise FileNotFoundError(f"no index at {path}; make one with `appulse index`") from error
         if b"model_hash" not in (index._dataset.schema.metadata or {}):
             raise FileNotFoundError(f"{path} is a Lance dataset, but not an index of embeddings")
         return index
@@ -170,14 +172,57 @@ class Index:
             )
 
 
-def _batches(first: pa.Table, others: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
-    for table in chain([first], others):
-        if not table.schema.equals(first.schema, check_metadata=True):
-            raise ValueError(
-                f"embeddings of one index differ: {table.schema} and {first.schema}; expected one "
-                "model and the same columns"
-            )
-        yield from table.to_batches()
+def _is_leftover(path: Path) -> bool:
+    """Whether all that is there is of a first write that was killed."""
+    return path.is_dir() and all(
+        entry.name == "data"
+        and entry.is_dir()
+        and all(file.suffix == ".lance" for file in entry.iterdir())
+        for entry in path.iterdir()
+    )
+
+
+def _write(
+    path: Path, first: pa.Table, others: Iterator[pa.Table], mode: Literal["create", "overwrite"]
+) -> lance.LanceDataset:
+    """Writes tables in one commit; if that fails, what was there before is there again."""
+    failures: list[BaseException] = []
+    with noted_interrupts() as noted:  # one that gets into Lance's threads aborts the process
+        batches = _batches(first, others, noted, failures)
+        rows = pa.RecordBatchReader.from_batches(first.schema, batches)
+        try:
+            return lance.write_dataset(rows, str(path), mode=mode)
+        except BaseException:
+            if mode == "create":
+                shutil.rmtree(path, ignore_errors=True)
+            if failures:
+                raise failures[0] from None
+            raise
+
+
+def _batches(
+    first: pa.Table,
+    others: Iterator[pa.Table],
+    interrupts: list[int],
+    failures: list[BaseException],
+) -> Iterator[pa.RecordBatch]:
+    try:
+        for table in chain([first], others):
+            if interrupts:
+                raise KeyboardInterrupt
+            _require_alike(table.schema, first.schema)
+            yield from table.to_batches()
+    except (Exception, KeyboardInterrupt) as failure:  # raised by `_write`: Lance keeps its text
+        failures.append(failure)
+        raise ValueError("stopped") from None
+
+
+def _require_alike(schema: pa.Schema, first: pa.Schema) -> None:
+    if not schema.equals(first, check_metadata=True):
+        raise ValueError(
+            f"embeddings of one index differ: {schema} and {first}; expected one model and the "
+            "same columns"
+        )
 
 
 def unit_vectors(vectors: Float[np.ndarray, "B D"]) -> Float[np.ndarray, "B D"]:

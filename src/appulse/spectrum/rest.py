@@ -76,7 +76,7 @@ class RestSpace(nn.Module):
         """Inverse-variance weighted means in the bins of the rest frame."""
         config, rows = self.config, len(spectra)
         rest = np.log(spectra.wavelength / (1 + redshift[:, None]) / config.blue) / config.bin
-        index = np.floor(rest).astype(np.int64)
+        index = np.floor(np.nan_to_num(rest, nan=-1)).astype(np.int64)  # nothing, if z is unknown
         inside = (index >= 0) & (index < config.bins)
         index = np.where(inside, index, 0) + config.bins * np.arange(rows)[:, None]
         weight = np.where(inside, spectra.ivar, 0.0)

@@ -1,5 +1,6 @@
 """Columns of a catalogue in FITS, HDF5, Parquet, ECSV or CSV."""
 
+import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from jaxtyping import Shaped
 
 from .bounded import open_fits, require_size
 from .kind import kind_of
-from .records import column
+from .positions import ID_NAMES
+from .tables import as_numpy
 
 Columns = dict[str, Shaped[np.ndarray, "B ..."]]
 Choose = Callable[[Sequence[str]], Sequence[str]]
@@ -54,7 +56,13 @@ def _fits(path: Path, choose: Choose) -> Columns:
         data = tables[0].data
         names = choose(data.names)
         _require(len(data), [data.dtype[name] for name in names], path)
-        return {name: _native(np.array(data[name])) for name in names}
+        nulls = {column.name: column.null for column in data.columns}
+        return {name: _without_null(_native(np.array(data[name])), nulls[name]) for name in names}
+
+
+def _without_null(values: np.ndarray, null: int | None) -> np.ndarray:
+    """A column of FITS, where a number of the header's (TNULL) stands for what is missing."""
+    return values if null is None else _filled(values, values == null)
 
 
 def _hdf5(path: Path, choose: Choose) -> Columns:
@@ -82,8 +90,11 @@ def _parquet(path: Path, choose: Choose) -> Columns:
 
 def _csv(path: Path, choose: Choose) -> Columns:
     require_size(path.stat().st_size, str(path))
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as text:
+        names = next(csv.reader(text), [])
+    ids = {name: pa.string() for name in names if name.lower() in ID_NAMES}  # 000123 is no number
     with path.open("rb") as handle:
-        table = pa_csv.read_csv(handle)
+        table = pa_csv.read_csv(handle, convert_options=pa_csv.ConvertOptions(column_types=ids))
     return _arrays(table, list(choose(table.column_names)))
 
 
@@ -107,34 +118,19 @@ def _require(rows: int, types: Sequence[np.dtype], path: Path) -> None:
 
 
 def _arrays(table: pa.Table, names: Sequence[str]) -> Columns:
-    return {name: column(_plain(table[name])) for name in names}
-
-
-def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text as strings, and integers with missing ones as float64 if none is too large."""
-    if _is_text(values.type):
-        return values.cast(pa.string())
-    if pa.types.is_integer(values.type) and values.null_count:
-        try:
-            return values.cast(pa.float64())
-        except pa.ArrowInvalid:
-            return values
-    return values
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_text(kind.value_type)
-    other = (pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary)
-    return any(is_kind(kind) for is_kind in other)
+    return {name: as_numpy(table[name]) for name in names}
 
 
 def _unmasked(values: Any) -> np.ndarray:
-    """A column of an astropy table, missing entries as in one of Arrow."""
-    if values.ndim > 1 or not np.ma.is_masked(values):
-        return _native(np.ma.getdata(values))
-    whole = pa.chunked_array([pa.array(_native(np.ma.getdata(values)), mask=values.mask)])
-    return column(_plain(whole))
+    """A column of an astropy table."""
+    return _filled(_native(np.ma.getdata(values, subok=False)), np.ma.getmaskarray(values))
+
+
+def _filled(values: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Missing entries as in a column of Arrow."""
+    if values.ndim > 1 or not missing.any():
+        return values
+    return as_numpy(pa.array(values, mask=missing))
 
 
 def _native(values: np.ndarray) -> np.ndarray:

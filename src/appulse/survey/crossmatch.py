@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 from astropy import units
 from astropy.coordinates import SkyCoord, search_around_sky
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from .images import Images
-from .positions import Positions
+from .positions import Positions, on_sky
 from .spectra import Spectra
 from .survey import Survey
 
@@ -24,7 +24,8 @@ class Pairing:
         images, spectra: What was paired.
         image_rows, spectrum_rows: Row i of one belongs to row i of the other.
         separation: Between the two positions of each pair, in arcsec; NaN if paired by id.
-        unmatched_images, unmatched_spectra: Rows without any candidate.
+        unplaced_images, unplaced_spectra: Rows without a position, where pairs are by position.
+        unmatched_images, unmatched_spectra: Other rows without any candidate.
         ambiguous_images, ambiguous_spectra: Rows that have, or are, one of several candidates.
     """
 
@@ -33,6 +34,8 @@ class Pairing:
     image_rows: Int[np.ndarray, "P"]
     spectrum_rows: Int[np.ndarray, "P"]
     separation: Float[np.ndarray, "P"]
+    unplaced_images: Int[np.ndarray, "N"]
+    unplaced_spectra: Int[np.ndarray, "M"]
     unmatched_images: Int[np.ndarray, "U"]
     unmatched_spectra: Int[np.ndarray, "V"]
     ambiguous_images: Int[np.ndarray, "A"]
@@ -44,6 +47,8 @@ class Pairing:
     def left_out(self) -> dict[str, list[str]]:
         """Ids of the rows in no pair, by reason."""
         return {
+            "unplaced_images": self.images.ids[self.unplaced_images].tolist(),
+            "unplaced_spectra": self.spectra.ids[self.unplaced_spectra].tolist(),
             "unmatched_images": self.images.ids[self.unmatched_images].tolist(),
             "unmatched_spectra": self.spectra.ids[self.unmatched_spectra].tolist(),
             "ambiguous_images": self.images.ids[self.ambiguous_images].tolist(),
@@ -83,9 +88,10 @@ def pair(
         by: "position" (ra, dec) or "id".
 
     Raises:
-        ValueError: If rows have no coordinates, naming them.
+        ValueError: If no image, or no spectrum, has a position.
     """
     i, j, separation = candidates(images, spectra, radius, by)
+    no_image, no_spectrum = (_unplaced(rows, by) for rows in (images, spectra))
     of_image = np.bincount(i, minlength=len(images))
     of_spectrum = np.bincount(j, minlength=len(spectra))
     clear = (of_image[i] == 1) & (of_spectrum[j] == 1)
@@ -95,11 +101,17 @@ def pair(
         image_rows=i[clear],
         spectrum_rows=j[clear],
         separation=separation[clear],
-        unmatched_images=np.flatnonzero(of_image == 0),
-        unmatched_spectra=np.flatnonzero(of_spectrum == 0),
+        unplaced_images=np.flatnonzero(no_image),
+        unplaced_spectra=np.flatnonzero(no_spectrum),
+        unmatched_images=np.flatnonzero((of_image == 0) & ~no_image),
+        unmatched_spectra=np.flatnonzero((of_spectrum == 0) & ~no_spectrum),
         ambiguous_images=np.unique(i[~clear]),
         ambiguous_spectra=np.unique(j[~clear]),
     )
+
+
+def _unplaced(rows: Placed, by: Literal["position", "id"]) -> Bool[np.ndarray, "B"]:
+    return ~on_sky(rows.ra, rows.dec) if by == "position" else np.zeros(len(rows), bool)
 
 
 def candidates(
@@ -111,7 +123,7 @@ def candidates(
         Rows of `a`, rows of `b`, and the separation of each pair in arcsec, NaN by id.
 
     Raises:
-        ValueError: By position, if rows have no coordinates, naming them.
+        ValueError: By position, if `radius` is not above 0, or no row of a side has a position.
     """
     if by == "position":
         return _near(a, b, radius)
@@ -125,19 +137,26 @@ def _near(
     """All pairs of rows within `radius` arcsec, and their separations."""
     if not radius > 0:
         raise ValueError(f"radius is {radius}; expected arcsec above 0")
-    i, j, distance, _ = search_around_sky(_coordinates(a), _coordinates(b), radius * units.arcsec)
+    rows_a, rows_b = _placed(a), _placed(b)
+    here, there = (
+        SkyCoord(side.ra[rows], side.dec[rows], unit="deg")
+        for side, rows in ((a, rows_a), (b, rows_b))
+    )
+    i, j, distance, _ = search_around_sky(here, there, radius * units.arcsec)
     order = np.lexsort((j, i))
-    return i[order], j[order], distance.arcsec[order]
+    return rows_a[i[order]], rows_b[j[order]], distance.arcsec[order]
 
 
-def _coordinates(rows: Placed) -> SkyCoord:
-    missing = np.flatnonzero(~(np.isfinite(rows.ra) & np.isfinite(rows.dec)))
-    if len(missing):
+def _placed(side: Placed) -> Int[np.ndarray, "N"]:
+    """Rows with a position."""
+    rows = np.flatnonzero(on_sky(side.ra, side.dec))
+    if not len(rows):
+        what = type(side).__name__.lower()
         raise ValueError(
-            f"{len(missing)} of {len(rows)} {type(rows).__name__.lower()} have no ra, dec, "
-            f"first id {rows.ids[missing[0]]}; give coordinates or pair by id"
+            f"none of the {len(side)} {what} has a position, ra from -180 to 360 and dec "
+            "from -90 to 90; give coordinates, or match by id"
         )
-    return SkyCoord(rows.ra, rows.dec, unit="deg")
+    return rows
 
 
 def _same_id(a: np.ndarray, b: np.ndarray) -> tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"]]:

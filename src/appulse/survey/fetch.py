@@ -39,7 +39,7 @@ def read_targets(path: Path, rejects: Rejects) -> list[Target]:
             if not known:
                 raise ValueError(
                     f"position is {positions.ra[row]}, {positions.dec[row]}; expected ra in "
-                    "[0, 360) and dec in [-90, 90] degrees"
+                    "[-180, 360] and dec in [-90, 90] degrees"
                 )
             target = _target(positions, row)
             first = targets.setdefault(target.name, target)
@@ -81,6 +81,9 @@ def fetch_files(
                     _fetch(service, path, target, downloader)
                 except OSError as error:  # of the service or the disk, not of this galaxy
                     down, last = down + 1, str(error)
+                    raise
+                except ValueError:  # the service is there, what is asked for is not
+                    down = 0
                     raise
                 outcome, down = "fetched", 0
         yield outcome

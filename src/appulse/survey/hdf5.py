@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from .bounded import hdf5_rows
 from .images import Images
+from .positions import ids_of
 from .rejects import Rejects
 from .resample import to_grid
 from .rows import default_ids
@@ -63,7 +64,7 @@ def _release_rows(group: h5py.Group) -> int:
 def _release_part(chunk: dict[str, np.ndarray], first: int, rows: Int[np.ndarray, "N"]) -> Survey:
     """Some rows of a chunk that begins with row `first`."""
     arrays = {key: array[rows - first] for key, array in chunk.items()}
-    ids = arrays["targetid"].astype(str)
+    ids = ids_of(arrays["targetid"])
     return Survey(
         Images.from_arrays(arrays["image"].transpose(0, 3, 2, 1), ids=ids),
         Spectra.from_arrays(arrays["spectrum"][:, :, 0], ids=ids),
@@ -131,7 +132,7 @@ def read_groups(
                     wavelength=columns["wave"],
                     ivar=columns.get("ivar"),
                     mask=columns["mask"][None] if "mask" in columns else None,
-                    ids=[str(group.attrs.get("targetid", name))],
+                    ids=ids_of(np.ravel(group.attrs.get("targetid", name))),
                     ra=float(group.attrs.get("ra", np.nan)),
                     dec=float(group.attrs.get("dec", np.nan)),
                 )

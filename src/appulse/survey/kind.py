@@ -1,4 +1,4 @@
-"""The kind of a file, by its first bytes."""
+"""The kind of a file, by its first bytes; its name without the suffixes of kinds."""
 
 from pathlib import Path
 
@@ -12,6 +12,8 @@ _MAGIC = {
     b"\xff\xd8\xff": "picture",
     b"\x89PNG": "picture",
 }
+
+_SUFFIXES = {".fits", ".fit", ".fz", ".gz", ".ecsv", ".parquet", ".jpg", ".jpeg", ".png"}
 
 
 def kind_of(path: Path, otherwise: str | None = None) -> str:
@@ -30,3 +32,10 @@ def kind_of(path: Path, otherwise: str | None = None) -> str:
             f"file begins with {start!r}; expected FITS, HDF5, Parquet, ECSV, npz, JPEG or PNG"
         )
     return otherwise
+
+
+def name_of(path: Path) -> str:
+    """A galaxy's name by its file's: "gal_2.2058" of gal_2.2058.fits.gz."""
+    while path.suffix.lower() in _SUFFIXES:
+        path = path.with_suffix("")
+    return path.name

@@ -166,7 +166,7 @@ def attach(
     """
     chosen = _chosen(labels, columns)
     galaxies = Positions(**{_FIELDS[k]: v for k, v in store.columns(list(_FIELDS)).items()})
-    i, j = _matches(galaxies, labels.galaxies, by, radius)
+    i, j, _ = candidates(galaxies, labels.galaxies, radius, by)
     of_galaxy = np.bincount(i, minlength=len(galaxies))
     of_row = np.bincount(j, minlength=len(labels))
     clear = (of_galaxy[i] == 1) & (of_row[j] == 1)
@@ -200,15 +200,3 @@ def _chosen(labels: Labels, columns: Sequence[str] | None) -> list[str]:
             f"the table has no label {', '.join(missing)}; it has {', '.join(labels.columns)}"
         )
     return list(columns or labels.columns)
-
-
-def _matches(
-    galaxies: Positions, rows: Positions, by: Literal["id", "position"], radius: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs of a galaxy and a row that may be the same, of those with a place."""
-    if by == "id":
-        i, j, _ = candidates(galaxies, rows, by="id")
-        return i, j
-    a, b = (np.flatnonzero(side.known) for side in (galaxies, rows))
-    i, j, _ = candidates(galaxies[a], rows[b], radius)
-    return a[i], b[j]

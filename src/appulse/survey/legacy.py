@@ -1,5 +1,6 @@
 """Cutouts of the DESI Legacy Imaging Surveys: the viewer's FITS, JPEG and PNG files."""
 
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +15,14 @@ from jaxtyping import Float
 from ..units import BANDS, PIXEL_SCALE
 from .bounded import fits_image, open_fits, picture
 from .images import Images
+from .kind import name_of
 from .rejects import Rejects
 from .resample import to_scale
 
 # The viewer interpolates to the scale one asks for without a factor for the pixels' area:
 # values stay nanomaggies per native pixel (legacysurvey/imagine, views.py, render_into_wcs).
 _VIEWER_SURVEYS = ("LegacySurvey", "DECaLS", "MzLS")
+_NANOMAGGIES = re.compile(r"nanomagg(y|ie)s?( ?/ ?pix(el)?)?", re.IGNORECASE)
 
 
 def read_cutout(path: Path, rejects: Rejects) -> Iterator[Images]:
@@ -37,7 +40,7 @@ def read_cutout(path: Path, rejects: Rejects) -> Iterator[Images]:
         images = Images.from_arrays(
             flux[None],
             mask=((flux if invvar is None else invvar) == 0)[None],
-            ids=[path.name.split(".")[0]],
+            ids=[name_of(path)],
             pixel_scale=scale,
             ra=ra,
             dec=dec,
@@ -85,7 +88,7 @@ def _by_band(hdu: Any) -> dict[str, np.ndarray]:
     if not bands:
         return {}
     unit = str(header.get("BUNIT", "nanomaggy"))
-    if not unit.lower().startswith("nanomagg"):
+    if not _NANOMAGGIES.fullmatch(unit.strip()):
         raise ValueError(f"unit is {unit}; expected nanomaggies, so convert and use from_arrays")
     if len(bands) != n or len(hdu.shape) not in (2, 3):
         raise ValueError(
@@ -124,6 +127,6 @@ def read_picture(
     with rejects.guard(path, 0):
         pixels = picture(path)[::-1].transpose(2, 0, 1)
         image = Images.from_arrays(
-            pixels[None], ids=[path.stem], pixel_scale=pixel_scale, kind="rgb"
+            pixels[None], ids=[name_of(path)], pixel_scale=pixel_scale, kind="rgb"
         )
         yield to_scale(image)

@@ -40,8 +40,13 @@ class Positions:
 
     @property
     def known(self) -> Bool[np.ndarray, "B"]:
-        """Where on the sky a galaxy is known to be: ra in [0, 360), dec in [-90, 90]."""
-        return (self.ra >= 0) & (self.ra < 360) & (np.abs(self.dec) <= 90)
+        """Which galaxies have a place on the sky."""
+        return on_sky(self.ra, self.dec)
+
+
+def on_sky(ra: Float[np.ndarray, "B"], dec: Float[np.ndarray, "B"]) -> Bool[np.ndarray, "B"]:
+    """Which positions in degrees there are: ra from -180 to 360, dec from -90 to 90."""
+    return (ra >= -180) & (ra <= 360) & (np.abs(dec) <= 90)
 
 
 def position_columns(names: Sequence[str]) -> list[str]:
@@ -51,20 +56,22 @@ def position_columns(names: Sequence[str]) -> list[str]:
 
 
 def positions_of(columns: dict[str, Any]) -> Positions:
-    """Names and places from a table's columns."""
+    """Names and places from a table's columns; ra from -180 to 0 is turned to [180, 360)."""
     rows = len(next(iter(columns.values())))
     id_name, *places = (find(list(columns), n) for n in (ID_NAMES, RA_NAMES, DEC_NAMES))
-    ids = np.full(rows, "") if id_name is None else _names(columns[id_name])
+    ids = np.full(rows, "") if id_name is None else ids_of(columns[id_name])
     ra, dec = (np.full(rows, np.nan) if p is None else columns[p].astype(float) for p in places)
-    return Positions(ids, ra, dec)
+    return Positions(ids, np.where(on_sky(ra, dec), ra % 360, ra), dec)
 
 
-def _names(values: np.ndarray) -> np.ndarray:
+def ids_of(values: np.ndarray) -> np.ndarray:
     """Ids as text; missing ones, and DESI's -1 for fibres on nothing, as ""."""
-    if values.dtype.kind == "f":  # integers, some of which are missing
-        return np.array(["" if np.isnan(v) else str(int(v)) for v in values], dtype=np.str_)
-    text = values.astype(str)
-    return np.where(text == "-1", "", text) if values.dtype.kind == "i" else text
+    if values.dtype.kind == "f":  # often whole numbers, some of which are missing
+        names = [f"{v:.0f}" if v.is_integer() else str(v) for v in values.tolist()]
+        text = np.array(names, dtype=np.str_)
+    else:
+        text = values.astype(str)
+    return np.where((text == "-1") | (text == "nan"), "", text)
 
 
 def find(names: Sequence[str], wanted: Sequence[str]) -> str | None:

@@ -16,10 +16,10 @@ from .images import Images
 from .kind import kind_of
 from .rejects import Reject, Rejects
 from .resample import fit, to_grid
+from .rows import MASKED_LIMIT, masked_fraction
 from .spectra import Spectra
-from .survey import Survey
 
-Part = TypeVar("Part", Images, Spectra, Survey)
+Part = TypeVar("Part", Images, Spectra)
 
 _SPECTRUM_HDUS = {"FIBERMAP", "COADD"}  # of DESI and of SDSS
 _HDF5_MODALITY: dict[str, Literal["image", "spectrum", "both"]] = {
@@ -81,11 +81,13 @@ def read_spectra(
 
 def _some(parts: list[Part], rejects: Rejects) -> list[Part]:
     if not parts:
-        first = next(iter(rejects), Reject("the files", None, "they hold no rows"))
-        raise ValueError(
-            f"nothing could be read: {len(rejects)} rejected, first {first.file}: {first.reason}"
-        )
+        raise ValueError(f"nothing could be read: {_first_of(rejects)}")
     return parts
+
+
+def _first_of(rejects: Rejects) -> str:
+    first = next(iter(rejects), Reject("the files", None, "they hold no rows"))
+    return f"{len(rejects)} rejected, first {first.file}: {first.reason}"
 
 
 def iter_images(
@@ -98,20 +100,39 @@ def iter_images(
     """As `read_images`, but one file, or one part of a large file, after another."""
 
     def read(path: Path, rejects: Rejects) -> Iterator[Images]:
-        match kind_of(path):
-            case "FITS":
-                yield from legacy.read_cutout(path, rejects)
-            case "picture":
-                yield from legacy.read_picture(path, rejects, pixel_scale)
-            case "HDF5" if hdf5.contents_of(path) == "images":
-                yield from hdf5.read_stein(path, rejects)
-            case "HDF5":
-                yield from (survey.images for survey in hdf5.read_release(path, rejects))
-            case kind:
-                raise ValueError(f"{kind} files hold no images that appulse reads")
+        for images in _images(path, rejects, pixel_scale):
+            yield from [images] if size is None else _fitted(images, size, path, rejects)
 
-    for images in _each(paths, rejects, read):
-        yield images if size is None else fit(images, size)
+    yield from _each(paths, rejects, read)
+
+
+def _images(path: Path, rejects: Rejects, pixel_scale: float) -> Iterator[Images]:
+    match kind_of(path):
+        case "FITS":
+            yield from legacy.read_cutout(path, rejects)
+        case "picture":
+            yield from legacy.read_picture(path, rejects, pixel_scale)
+        case "HDF5" if hdf5.contents_of(path) == "images":
+            yield from hdf5.read_stein(path, rejects)
+        case "HDF5":
+            yield from (survey.images for survey in hdf5.read_release(path, rejects))
+        case kind:
+            raise ValueError(f"{kind} files hold no images that appulse reads")
+
+
+def _fitted(images: Images, size: int, path: Path, rejects: Rejects) -> Iterator[Images]:
+    """Those that, cropped or padded, are still observations."""
+    fitted = fit(images, size)
+    good = masked_fraction(fitted.mask) <= MASKED_LIMIT
+    for name in images.ids[~good]:
+        y, x = images.flux.shape[2:]
+        rejects.add(
+            *(path, None),
+            f"image {name} has {y} by {x} pixels and fills less than half of {size} by {size}: "
+            "ask for fewer pixels (size)",
+        )
+    if good.any():
+        yield fitted[good]
 
 
 def iter_spectra(
@@ -158,26 +179,23 @@ def _hdf5_spectra(
             raise ValueError("file holds images and no spectra; read it with read_images")
 
 
-def iter_surveys(paths: Paths, rejects: Rejects) -> Iterator[Survey]:
-    """Pairs of the AstroCLIP release's HDF5 files, part after part."""
-    yield from _each(paths, rejects, hdf5.read_release)
-
-
 def modality_of(paths: Paths) -> Literal["image", "spectrum"]:
-    """What the files hold, by the first one that can be opened and is of a known kind.
+    """What the files hold, by the first one that can be read and is of a known kind.
 
     Raises:
         ValueError: If it holds both, or there is none.
     """
+    rejects, modality = Rejects(), None
     for path in expand_paths(paths):
-        try:
+        with rejects.guard(path):
             modality = _modality(path)
-        except (OSError, ValueError):
-            continue
         if modality == "both":
-            raise ValueError(f"{path} holds images and spectra; read it as a survey")
-        return modality
-    raise ValueError(f"cannot tell images from spectra: none of {paths} can be opened")
+            raise ValueError(
+                f"{path} holds images and spectra; make a survey of it: `appulse pair --by id`"
+            )
+        if modality is not None:
+            return modality
+    raise ValueError(f"cannot tell images from spectra: {_first_of(rejects)}")
 
 
 def _modality(path: Path) -> Literal["image", "spectrum", "both"]:

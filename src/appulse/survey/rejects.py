@@ -19,7 +19,7 @@ _SCHEMA = pa.schema({"file": pa.string(), "row": pa.int64(), "reason": pa.string
 
 
 class Reject(NamedTuple):
-    """One row that was set aside; `row` is None if the whole file was."""
+    """One row that was set aside; `row` is None if the whole file was, or no number is known."""
 
     file: str
     row: int | None
@@ -56,7 +56,7 @@ class Rejects:
         if self.strict:
             where = f"{file}" if row is None else f"{file}, row {row}"
             raise RejectedRowError(
-                f"{where}: {reason}; leave it out, or collect such rows with rejects="
+                f"{where}: {reason}; leave it out, or have such rows set aside (rejects)"
             )
         self.rows.append(Reject(str(file), row, reason))
 

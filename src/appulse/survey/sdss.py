@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from .air import is_air, to_vacuum
 from .bounded import npz_arrays
+from .kind import name_of
 from .rejects import Rejects
 from .resample import to_grid
 from .spectra import Spectra
@@ -38,7 +39,7 @@ def read_spec(
             wavelength=to_vacuum(wavelength) if _in_air(hdus) else wavelength,
             ivar=coadd["ivar"][None],
             mask=_spoilt(flagged)[None],
-            ids=[identity or path.name.split(".")[0].removeprefix("spec-")],
+            ids=[identity or name_of(path).removeprefix("spec-")],
             ra=ra,
             dec=dec,
         )

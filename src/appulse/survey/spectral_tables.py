@@ -1,5 +1,6 @@
 """Spectra in tables: one a row of a Parquet file, or one a file of ECSV or FITS."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from jaxtyping import Float
 
 from ..units import FLUX_UNIT, desi_grid
 from .bounded import require_size
+from .kind import name_of
+from .positions import DEC_NAMES, ID_NAMES, RA_NAMES, ids_of
 from .quantities import from_quantities, from_table
 from .rejects import Rejects
 from .resample import to_grid
@@ -21,7 +24,7 @@ from .spectra import Spectra
 
 _ROWS = 256  # in memory at once
 _LISTS = ("wavelength", "flux", "ivar", "mask")
-_NAMES = ("id", "targetid")  # of the column, or entry of the header, that names a spectrum
+_INVERSE_SQUARE = re.compile(r"\((.+)\)\^-2")  # how a store's export writes the unit of ivar
 
 
 def read_parquet(
@@ -30,12 +33,14 @@ def read_parquet(
     """One spectrum per row, rebinned to `grid` (DESI's if left out).
 
     Columns of lists: `flux` and, if known, `wavelength` (DESI's grid if left out), `ivar`,
-    `mask`; and `id` (or `targetid`), `ra`, `dec`. A field's metadata may name its `unit`;
-    without it, flux is in 1e-17 erg/s/cm²/Å and wavelength in Å. "nm, air" is a unit in air.
+    `mask`; and a name (`targetid`, `id`, ... as `positions.ID_NAMES` lists them), `ra`, `dec`. A
+    field's metadata may name its `unit`; without it, flux is in 1e-17 erg/s/cm²/Å, ivar in the
+    inverse square of the flux's and wavelength in Å. "nm, air" is a unit in air.
     """
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
-        names = [name for name in (*_LISTS, *_NAMES, "ra", "dec") if name in schema.names]
+        identity = (*ID_NAMES, *RA_NAMES, *DEC_NAMES)
+        names = [n for n in schema.names if n in _LISTS or n.lower() in identity]
         if "flux" not in names:
             raise ValueError(f"no column flux of lists; found {', '.join(schema.names)}")
         _require_bounded(file, names)
@@ -44,7 +49,7 @@ def read_parquet(
         for batch in file.iter_batches(_ROWS, columns=names):
             for i in range(batch.num_rows):
                 with rejects.guard(path, row):
-                    values = {name: _value(batch[name][i]) for name in names}
+                    values = {name.lower(): _value(batch[name][i]) for name in names}
                     yield to_grid(_row(values, fields, row), grid)
                 row += 1
 
@@ -78,17 +83,27 @@ def _row(values: dict[str, Any], fields: dict[str, str], row: int) -> Spectra:
     arrays = from_quantities(
         units.Quantity(flux, scale),
         units.Quantity(axis, unit.strip() or "Angstrom"),
-        None if ivar is None else units.Quantity(np.asarray(ivar, np.float64), scale**-2),
+        None if ivar is None else _ivar(ivar, fields["ivar"], scale),
         values.get("mask"),
         air=medium.split(",")[0].strip() == "air",
     )
     return Spectra.from_arrays(**arrays, **_identity(values, str(row)))
 
 
+def _ivar(values: Any, unit: str, flux: units.UnitBase) -> units.Quantity:
+    square = _INVERSE_SQUARE.fullmatch(unit)
+    its = units.Unit(square[1]) ** -2 if square else units.Unit(unit or flux**-2)
+    return units.Quantity(np.asarray(values, np.float64), its)
+
+
 def _identity(values: dict[str, Any], otherwise: str) -> dict[str, Any]:
-    names = [str(values[name]) for name in _NAMES if values.get(name) is not None]
-    ra, dec = (_degrees(values.get(name)) for name in ("ra", "dec"))
-    return {"ids": [names[0] if names else otherwise], "ra": ra, "dec": dec}
+    """Name and place, by the first of each one's names that has a value."""
+    id_, ra, dec = (
+        next((values[name] for name in names if values.get(name) is not None), None)
+        for names in (ID_NAMES, RA_NAMES, DEC_NAMES)
+    )
+    named = "" if id_ is None else str(ids_of(np.array([id_]))[0])
+    return {"ids": [named or otherwise], "ra": _degrees(ra), "dec": _degrees(dec)}
 
 
 def _degrees(value: Any) -> float:
@@ -137,5 +152,5 @@ def is_spectrum(hdu: Any) -> bool:
 
 def _single(table: Table, path: Path) -> Spectra:
     meta = {str(key).lower(): value for key, value in table.meta.items()}
-    identity = _identity(meta, path.name.split(".")[0])
+    identity = _identity(meta, name_of(path))
     return Spectra.from_arrays(**from_table(table), **identity)

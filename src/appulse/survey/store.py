@@ -20,7 +20,7 @@ from .batches import BatchOrder, loader
 from .duplicates import Duplicate
 from .parts import PARTS, Split
 from .rows import as_index
-from .store_append import add_columns, append
+from .store_append import add_columns, append, dataset_at, require_new
 from .survey import Survey
 
 
@@ -48,9 +48,9 @@ class SurveyStore:
         Raises:
             ValueError: If there is none.
         """
-        dataset = _dataset_at(path)
+        dataset = dataset_at(path)
         if dataset is None:
-            raise ValueError(f"no survey store at {path}; make one with SurveyStore.create")
+            raise ValueError(f"no survey store at {path}; make one with `appulse pair`")
         return cls(dataset)
 
     @classmethod
@@ -75,10 +75,9 @@ class SurveyStore:
         Raises:
             ValueError: If `surveys` is empty, or a store is there and `overwrite` is not set.
         """
-        there = _dataset_at(path)
-        if there is not None and not overwrite:
-            raise ValueError(f"a survey store is at {path}; append to it, or pass overwrite=True")
-        pending = iter(surveys)
+        if not overwrite:
+            require_new(path)
+        there, pending = dataset_at(path), iter(surveys)
         first = next(pending, None)
         if first is None:
             raise ValueError(f"no surveys to store at {path}")
@@ -278,21 +277,3 @@ class SurveyStore:
         if not len(index):
             raise ValueError(f"no rows of {self.path} are selected; expected at least one")
         return index
-
-
-def _dataset_at(path: str | Path) -> lance.LanceDataset | None:
-    """The Lance dataset of a store, None where one may be made."""
-    folder = Path(path)
-    if folder.is_file():
-        raise ValueError(f"{path} is a file; a survey store is a folder")
-    try:
-        dataset = lance.dataset(str(path))
-    except ValueError as error:
-        if "was not found" not in str(error):
-            raise
-        if folder.is_dir() and any(folder.iterdir()):
-            raise ValueError(f"{path} is a folder with other things than a survey store") from error
-        return None
-    if (dataset.schema.metadata or {}).get(b"appulse") != b"survey":
-        raise ValueError(f"{path} is a Lance dataset, but not a survey store")
-    return dataset

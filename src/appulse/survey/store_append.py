@@ -1,6 +1,7 @@
-"""Adding to a store: rows in pieces, without duplicates; columns in one commit."""
+"""What is at a path, and adding to it: rows in pieces, without duplicates; columns at once."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 import lance
 import numpy as np
@@ -11,9 +12,35 @@ from . import records
 from .duplicates import Duplicate, Sightings
 from .rows import require_rows
 from .survey import Survey
+from .tables import require_place
 
 COMMIT_ROWS = 4096  # what a killed job can lose
 PIECE_ROWS = 256  # what is held in memory at a time
+
+
+def require_new(path: str | Path) -> None:
+    """Raises ValueError unless a store can be made at `path`, before hours of reading."""
+    require_place(Path(path), folder=True)
+    if dataset_at(path) is not None:
+        raise ValueError(f"a survey store is at {path}; choose another path, or overwrite it")
+
+
+def dataset_at(path: str | Path) -> lance.LanceDataset | None:
+    """The Lance dataset of a store, None where one may be made."""
+    folder = Path(path)
+    if folder.is_file():
+        raise ValueError(f"{path} is a file; a survey store is a folder")
+    try:
+        dataset = lance.dataset(str(path))
+    except ValueError as error:
+        if "was not found" not in str(error):
+            raise
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ValueError(f"{path} is a folder with other things than a survey store") from error
+        return None
+    if (dataset.schema.metadata or {}).get(b"appulse") != b"survey":
+        raise ValueError(f"{path} is a Lance dataset, but not a survey store")
+    return dataset
 
 
 def append(

@@ -1,5 +1,6 @@
 """Tables on disk, Parquet or FITS, as Arrow tables."""
 
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..files import atomic_path
+from .records import column
 
 
 def write_table(table: pa.Table, path: Path) -> None:
@@ -19,7 +21,7 @@ def write_table(table: pa.Table, path: Path) -> None:
     Raises:
         ValueError: If the suffix is neither .parquet nor .fits.
     """
-    require_known(path)
+    _require_suffix(path)
     with atomic_path(path) as temporary:
         if path.suffix == ".parquet":
             pq.write_table(table, temporary)
@@ -31,7 +33,7 @@ def write_table(table: pa.Table, path: Path) -> None:
 
 def read_table(path: Path) -> pa.Table:
     """Reads what `write_table` wrote, and tables like it."""
-    require_known(path)
+    _require_suffix(path)
     if path.suffix == ".parquet":
         return pq.read_table(path)
     from astropy.table import Table
@@ -41,8 +43,61 @@ def read_table(path: Path) -> pa.Table:
 
 def require_known(path: Path) -> None:
     """Raises ValueError if `write_table` could not write there, before hours of work."""
+    _require_suffix(path)
+    require_place(path)
+
+
+def _require_suffix(path: Path) -> None:
     if path.suffix not in (".parquet", ".fits"):
         raise ValueError(f"{path} ends in {path.suffix!r}; expected .parquet or .fits")
+
+
+def require_place(path: Path, *, folder: bool = False) -> None:
+    """Makes the folder of a file (or folder) to be; raises ValueError if it cannot be written."""
+    if path.is_dir() and not folder:
+        raise ValueError(f"{path} is a folder; expected the name of a file to write")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to folder {path.parent}: {error.strerror}; choose another one"
+        ) from error
+
+
+def as_numpy(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """An Arrow column as NumPy has it: lists as objects, dates as text,
+    what is missing NaN, "" or False.
+
+    Missing among integers too large for float64, as ids are, is -1.
+    """
+    if pa.types.is_nested(values.type):
+        return values.to_numpy(zero_copy_only=False)
+    return column(_plain(values))
+
+
+def _plain(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """As strings, floats, booleans or integers."""
+    kind = values.type
+    if _is_text(kind):
+        return values.cast(pa.string())
+    if pa.types.is_null(kind) or pa.types.is_decimal(kind):
+        return values.cast(pa.float64())
+    if pa.types.is_integer(kind) and values.null_count:
+        try:
+            return values.cast(pa.float64())
+        except pa.ArrowInvalid:
+            return values.cast(pa.int64())
+    return values
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    types = pa.types
+    texts = (types.is_string, types.is_large_string, types.is_string_view, types.is_binary)
+    return any(is_kind(kind) for is_kind in (*texts, types.is_temporal))
 
 
 def _to_astropy(table: pa.Table) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
+from scipy.linalg import null_space
 from scipy.stats import norm
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
@@ -17,6 +18,7 @@ from ..inference.prior import IndependentPrior, Normal
 
 NEIGHBOURS = 5
 COMPONENTS = 16  # principal components whose density a flow learns
+ROWS_EACH = 5  # of the reference for each component; the directions left share one variance
 HELD_OUT = 0.2  # of the reference, to compare with
 FIT = PosteriorConfig(EstimatorConfig(width=64, depth=3))  # of the flow
 FEWEST = 50  # galaxies of reference
@@ -56,25 +58,40 @@ def find_anomalies(
 
 
 class EmbeddingDensity:
-    """Density of embeddings: a flow on the first principal components, Gaussians on the rest."""
+    """Density of embeddings: a flow on the first principal components, Gaussians on the rest.
 
-    def __init__(self, components: PCA, flow: Posterior):
-        self._components, self._flow = components, flow
+    Of few rows there are few components; what is orthogonal to all has one variance.
+    """
+
+    def __init__(self, components: PCA, left: Float[np.ndarray, "D L"], flow: Posterior):
+        self._components, self._left, self._flow = components, left, flow
 
     @classmethod
     def fit(cls, vectors: Float[np.ndarray, "N D"], seed: int = 0) -> "EmbeddingDensity":
         """Flow matching (Lipman et al. 2023) without evidence: a posterior that knows nothing."""
-        components = PCA(whiten=True, svd_solver="full").fit(vectors.astype(np.float64))
-        first = components.transform(vectors.astype(np.float64))[:, :COMPONENTS]
+        vectors = vectors.astype(np.float64)
+        count = min(vectors.shape[1], len(vectors) // ROWS_EACH)
+        components = PCA(count, whiten=True, svd_solver="full").fit(vectors)
+        first = components.transform(vectors)[:, :COMPONENTS]
         prior = IndependentPrior({str(i): Normal(0.0, 1.0) for i in range(first.shape[1])})
         fit = replace(FIT, seed=seed)
-        return cls(components, Posterior.fit(first, _nothing(first), prior, fit))
+        left = _orthogonal(components, vectors)
+        return cls(components, left, Posterior.fit(first, _nothing(first), prior, fit))
 
     def log_prob(self, vectors: Float[np.ndarray, "B D"]) -> Float[np.ndarray, "B"]:
         """Log density in units of the components' scatter, so that only differences count."""
-        whole = self._components.transform(vectors.astype(np.float64))
-        first, rest = np.split(whole, [COMPONENTS], axis=1)
+        vectors = vectors.astype(np.float64)
+        left = (vectors - self._components.mean_) @ self._left
+        whole = np.hstack([self._components.transform(vectors), left])
+        first, rest = np.split(whole, [min(COMPONENTS, self._components.n_components_)], axis=1)
         return self._flow.log_prob(first, _nothing(first)) + norm.logpdf(rest).sum(axis=1)
+
+
+def _orthogonal(components: PCA, vectors: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "D L"]:
+    """A basis of the directions that are left, in units of their common scatter."""
+    basis = null_space(components.components_)
+    left = (vectors - components.mean_) @ basis
+    return basis / np.sqrt(np.sum(left**2) / max(left.size, 1))
 
 
 def _nothing(rows: Float[np.ndarray, "B _"]) -> Float[np.ndarray, "B 1"]:

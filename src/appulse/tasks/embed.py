@@ -1,13 +1,15 @@
 """Embeddings of files and of surveys, all at once or as a stream that fits any memory."""
 
+import math
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import groupby
+from itertools import chain, groupby, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from jaxtyping import Float
 
 from ..align.model import Model
 from ..device import Precision
@@ -17,6 +19,7 @@ from ..search.embeddings import COORDINATE, REDSHIFT, STRUCTURE, Embeddings, nam
 from ..survey.images import Images
 from ..survey.readers import iter_images, iter_spectra, modality_of
 from ..survey.rejects import Rejects
+from ..survey.resample import SCALE_TOLERANCE
 from ..survey.spectra import Spectra
 from ..survey.store import SurveyStore
 from ..survey.survey import label_columns
@@ -56,27 +59,66 @@ def embed_spectra(
 
 
 def stream_images(
-    model: Model, batches: Iterable[Images], *, device: str, precision: Precision
+    model: Model,
+    batches: Iterable[Images],
+    *,
+    device: str,
+    precision: Precision,
+    rejects: Rejects | None = None,
 ) -> Iterator[Embeddings]:
-    """As `embed_images`, but as many galaxies at a time as the model takes at once."""
+    """As `embed_images`, but as many galaxies at a time as the model takes at once.
+
+    Those whose vectors are not finite go to `rejects`; without it, the first one raises.
+    """
     name = model.hash()
     for b in _regrouped(batches, model.image.batch_size):
         made = model.describe(b, device=device, precision=precision)
         beside = named(COORDINATE, made.coordinates) | named(STRUCTURE, made.structure)
         columns = {"ra": b.ra, "dec": b.dec, **beside}
-        yield Embeddings(b.ids, made.vectors, "image", name, columns)
+        embeddings = Embeddings(b.ids, made.vectors, "image", name, columns)
+        yield from _finite(embeddings, "finite flux", rejects)
 
 
 def stream_spectra(
-    model: Model, batches: Iterable[Spectra], *, device: str, precision: Precision
+    model: Model,
+    batches: Iterable[Spectra],
+    *,
+    device: str,
+    precision: Precision,
+    rejects: Rejects | None = None,
 ) -> Iterator[Embeddings]:
-    """As `embed_spectra`, but as many galaxies at a time as the model takes at once."""
+    """As `embed_spectra`, but as many galaxies at a time as the model takes at once.
+
+    Those whose vectors are not finite go to `rejects`; without it, the first one raises.
+    """
     name = model.hash()
     for b in _regrouped(batches, model.spectrum.batch_size):
         made = model.describe(b, device=device, precision=precision)
         z = {REDSHIFT: made.redshift[:, 0]} if made.redshift.size else {}
         columns = {"ra": b.ra, "dec": b.dec, **z, **named(COORDINATE, made.coordinates)}
-        yield Embeddings(b.ids, made.vectors, "spectrum", name, columns)
+        embeddings = Embeddings(b.ids, made.vectors, "spectrum", name, columns)
+        yield from _finite(embeddings, _visible(model), rejects)
+
+
+def _visible(model: Model) -> str:
+    """What a spectrum must have."""
+    dictionary = model.spectrum.dictionary
+    if dictionary is None:
+        return "finite flux"
+    grid = dictionary.config
+    red = grid.blue * math.exp(grid.bin * grid.bins)
+    return f"good pixels within {grid.blue:.0f}–{red:.0f} Å"
+
+
+def _finite(made: Embeddings, expected: str, rejects: Rejects | None) -> Iterator[Embeddings]:
+    """The rows whose vectors are numbers, if there are any; others are set aside by their ids."""
+    rejects = Rejects(strict=True) if rejects is None else rejects
+    good = np.isfinite(made.vectors).all(axis=1)
+    for name in made.ids[~good]:
+        reason = f"its embedding is not finite; expected {expected}"
+        rejects.add(f"{made.modality} {str(name)!r}", None, reason)
+    if good.any():
+        yield made[good]
 
 
 def embed_files(
@@ -111,7 +153,7 @@ def stream_files(
     Args:
         model: An aligned model.
         files: All of one kind, which is told from their content.
-        rejects: Collects what cannot be read.
+        rejects: Collects what cannot be read or embedded.
         pixel_scale: Arcsec per pixel of JPEG and PNG; FITS files know theirs.
         device: Where tensors run.
         precision: "bfloat16" is faster where the processor has it, and differs in the third digit.
@@ -121,11 +163,11 @@ def stream_files(
             "this model was trained on simulated galaxies only; check what it says of real ones",
             stacklevel=2,
         )
+    options: dict[str, Any] = {"device": device, "precision": precision, "rejects": rejects}
     if modality_of(files) == "image":
         images = iter_images(files, rejects, pixel_scale=pixel_scale)
-        return stream_images(model, images, device=device, precision=precision)
-    spectra = iter_spectra(files, rejects)
-    return stream_spectra(model, spectra, device=device, precision=precision)
+        return stream_images(model, images, **options)
+    return stream_spectra(model, iter_spectra(files, rejects), **options)
 
 
 def embed_survey(
@@ -136,7 +178,11 @@ def embed_survey(
     device: str = "auto",
     precision: Precision = "float32",
 ) -> tuple[Embeddings, Embeddings]:
-    """Image and spectrum embeddings of a part of a survey, in its order, with its labels."""
+    """Image and spectrum embeddings of a part of a survey, in its order, with its labels.
+
+    Raises:
+        ValueError: If a vector is not finite: rows and labels must go together.
+    """
 
     def read(field: str) -> Iterator[Any]:
         batches = store.batches(part, 512, fields=(field,), shuffle=False)
@@ -165,7 +211,7 @@ def _regrouped(batches: Iterable[Galaxies], size: int) -> Iterator[Galaxies]:
     """The same rows in batches of at least `size`, fewer where images or grids change: a file of
     one galaxy does not fill a network.
     """
-    for _, alike in groupby(batches, lambda b: (b.flux.shape[1:], getattr(b, "kind", None))):
+    for _, alike in groupby(chain.from_iterable(map(_by_scale, batches)), _kind):
         kept: list[Galaxies] = []
         for batch in alike:
             kept.append(batch)
@@ -174,6 +220,26 @@ def _regrouped(batches: Iterable[Galaxies], size: int) -> Iterator[Galaxies]:
                 kept = []
         if kept:
             yield kept[0].concatenate(kept)
+
+
+def _by_scale(batch: Galaxies) -> Iterator[Galaxies]:
+    """Runs of rows of one pixel scale; spectra are one run."""
+    ends: list[int] = (np.flatnonzero(np.diff(_scales(batch))) + 1).tolist()
+    for start, end in pairwise([0, *ends, len(batch)]):
+        yield batch[start:end]
+
+
+def _kind(batch: Images | Spectra) -> tuple[Any, ...]:
+    """What batches share that can be one."""
+    return batch.flux.shape[1:], getattr(batch, "kind", None), float(_scales(batch)[0])
+
+
+def _scales(batch: Images | Spectra) -> Float[np.ndarray, "B"]:
+    """Pixel scales of images, those that count as 0.262″ alike; 0 of spectra."""
+    if isinstance(batch, Spectra):
+        return np.zeros(len(batch))
+    near = np.abs(batch.pixel_scale / PIXEL_SCALE - 1) < SCALE_TOLERANCE
+    return np.where(near, PIXEL_SCALE, batch.pixel_scale)
 
 
 def joined(stream: Iterable[Embeddings]) -> Embeddings:

@@ -8,6 +8,7 @@ Shapes: B galaxies, T tokens, E token width, F features, D embedding, S structur
 """
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,14 +29,13 @@ from ..survey.batches import BatchOrder
 from ..survey.images import Images
 from ..training.loop import TrainingConfig, train
 from ..training.run import RunFolder, digest, load_weights, read_config, save_tensors, write_json
-from .labelled import Galaxies
+from .labelled import Galaxies, parts_of
 from .network import mlp
 from .probes import WIDTH, MLPProbe
 from .targets import Scale, TargetCode, Targets
 
 FEWEST = 60  # labelled galaxies
 FEWEST_SCORED = 8  # of those held out: fewer make no interval
-SHARES = (0.7, 0.85)  # where those to learn from and those to stop at end; the rest is scored
 AT_ONCE = 64  # galaxies through the whole tower
 
 TRAINING = TrainingConfig(  # of the last blocks
@@ -146,7 +146,8 @@ def finetune(
 
     Args:
         model: Any with a tower for these galaxies; it stays as it is.
-        galaxies: Images or spectra.
+        galaxies: Images or spectra; rows of one id are one galaxy, and are never on both sides.
+            That the model saw none of them is the caller's to see to, as `labelled_survey` does.
         y: Properties, shape (B, P), NaN where unknown, or class names, shape (B,).
         names: Of the properties, or of the one class.
         out: Folder for the result, and for the run from which an interrupted training goes on.
@@ -154,21 +155,22 @@ def finetune(
         training: Of those blocks.
 
     Returns:
-        The result, and scores on the held-out 15 %: R² of each property that 8 of them have, or
-        accuracies.
+        The result, and scores on the held-out 15 %, one row of each galaxy: R² of each property
+        that 8 of them have, or accuracies. A property that is the same for all of them has no R²:
+        a warning says so.
 
     Raises:
         ValueError: If there are too few galaxies, or more blocks are to learn than there are.
     """
-    if len(y) < FEWEST:
-        raise ValueError(f"there are {len(y)} labelled galaxies; expected {FEWEST} or more")
+    count = len(np.unique(galaxies.ids))
+    if count < FEWEST:
+        raise ValueError(f"there are {count} labelled galaxies; expected {FEWEST} or more")
     tower, about = _tower_for(model, galaxies)
     if blocks > len(tower.trunk.blocks):
         raise ValueError(f"{blocks} blocks are to learn; the tower has {len(tower.trunk.blocks)}")
     made = model.describe(galaxies, device=device)
     seen = np.hstack([made.vectors, made.structure]) if y.ndim == 1 else made.vectors
-    order = np.random.default_rng(training.seed).permutation(len(y))
-    fit, stop, test = np.split(order, [int(share * len(y)) for share in SHARES])
+    fit, stop, test = parts_of(galaxies.ids, training.seed)
     probe = MLPProbe.fit(seen[fit], y[fit], seen[stop], y[stop], training.seed)
     tuned = Finetuned(tower, probe, names, about)
     if blocks:
@@ -287,6 +289,11 @@ def _scores(predicted: Targets, true: Targets, names: Sequence[str]) -> dict[str
     columns = {}
     for name, ours, theirs in zip(names, predicted.T, true.T, strict=True):
         known = np.isfinite(theirs)
-        if known.sum() >= FEWEST_SCORED:
+        if known.sum() < FEWEST_SCORED:
+            continue
+        if np.ptp(theirs[known]) == 0:
+            value = theirs[known][0]
+            warnings.warn(f"{name} has no R²: all {known.sum()} held out are {value}", stacklevel=3)
+        else:
             columns[f"{name}, R²"] = bootstrap(r2, ours[known], theirs[known])
     return columns

@@ -17,7 +17,7 @@ from ..survey.images import Images
 from ..survey.positions import ID_NAMES, find, positions_of
 from ..survey.readers import iter_images, iter_spectra, modality_of
 from ..survey.rejects import Rejects
-from ..survey.resample import fit
+from ..survey.resample import fit, to_scale
 from ..survey.spectra import Spectra
 from ..survey.store import SurveyStore
 from ..units import PIXEL_SCALE
@@ -25,6 +25,7 @@ from .targets import Targets
 
 Galaxies = Images | Spectra
 Part = TypeVar("Part", Images, Spectra)
+SHARES = (0.7, 0.85)  # where those to learn from and those to stop at end; the rest is scored
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +80,8 @@ def _targets(values: list[np.ndarray], names: Sequence[str]) -> tuple[Targets, n
 def labelled_files(files: Paths, labels: Labels, pixel_scale: float = PIXEL_SCALE) -> Galaxies:
     """The images or spectra in the files that have labels; smaller images are padded.
 
+    Images of several pixel scales are resampled to 0.262″.
+
     Raises:
         ValueError: On a file that cannot be read, or if no galaxy has a label.
     """
@@ -86,22 +89,44 @@ def labelled_files(files: Paths, labels: Labels, pixel_scale: float = PIXEL_SCAL
     if modality_of(files) == "spectrum":
         return Spectra.concatenate(_labelled(iter_spectra(files, rejects), labels))
     images = _labelled(iter_images(files, rejects, pixel_scale=pixel_scale), labels)
+    if len(np.unique(np.concatenate([part.pixel_scale for part in images]))) > 1:
+        images = [to_scale(part) for part in images]
     size = max(max(part.flux.shape[2:]) for part in images)
     return Images.concatenate([fit(part, size) for part in images])
 
 
 def labelled_survey(store: SurveyStore, labels: Labels, modality: Modality) -> Galaxies:
-    """Images or spectra of the survey's galaxies that have labels.
+    """Images or spectra of the survey's galaxies that have labels, but those of encoder-train.
+
+    Embeddings of galaxies that a tower was trained on are not like those of others: learned from,
+    they mislead; held out, they flatter.
 
     Raises:
-        ValueError: If none has.
+        ValueError: If there is none.
     """
     ids = store.columns(["targetid"])["targetid"]
-    rows = np.flatnonzero(np.isin(ids, labels.ids))
-    if not len(rows):
+    matched = np.flatnonzero(np.isin(ids, labels.ids))
+    if not len(matched):
         raise _unmatched(ids, labels)
+    rows = np.setdiff1d(matched, store.rows("encoder-train"))
+    if not len(rows):
+        raise ValueError(
+            f"the {len(matched)} galaxies with labels are all of encoder-train, which towers learn "
+            "from; expected some of other parts: label those"
+        )
     field = "images" if modality == "image" else "spectra"
     return store.take(rows, [field])[field]
+
+
+def parts_of(ids: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows to learn from, to stop at and, one of each galaxy, to score; galaxies stay together."""
+    _, first, galaxy = np.unique(ids, return_index=True, return_inverse=True)
+    number = first.argsort().argsort()[galaxy]  # galaxies in the order they come
+    place = np.random.default_rng(seed).permutation(len(first)).argsort()[number]
+    order = place.argsort(kind="stable")
+    ends = np.searchsorted(place[order], [int(share * len(first)) for share in SHARES])
+    fit, stop, test = np.split(order, ends)
+    return fit, stop, test[np.isin(test, first)]
 
 
 def _labelled(batches: Iterable[Part], labels: Labels) -> list[Part]:

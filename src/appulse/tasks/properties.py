@@ -76,8 +76,8 @@ class GalaxyPosterior:
         rows = usable & evidence.known
         if rows.sum() < FEWEST:
             raise ValueError(
-                f"{rows.sum()} of {len(rows)} galaxies have all of {', '.join(labels)} and evidence "
-                f"that {FEWEST} or more have; expected {FEWEST} to learn from"
+                f"{rows.sum()} of {len(rows)} galaxies have all of {', '.join(labels)} and "
+                f"evidence that {FEWEST} or more have; expected {FEWEST} to learn from"
             )
         theta, evidence = theta[rows], evidence[rows]
         prior = IndependentPrior({n: _marginal(n, v) for n, v in zip(labels, theta.T, strict=True)})

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ..device import exact_products
 from .distribution import rank, ranks
 
 SHORTEST = 1e-3  # as AstroCLIP has it: keeps gradients of near-zero vectors bounded
@@ -26,9 +27,11 @@ def contrastive_loss(
     Row i of `image` and row i of `spectrum` are the same galaxy; every other row of the batch is
     a negative. Neither input needs unit norm. The loss is log(B) when the embeddings say nothing,
     and near 0 when each row is close to its pair alone. Norms below `SHORTEST` count as that.
+    It is computed in single precision or better, also under autocast.
     """
-    image, spectrum = (F.normalize(x, dim=1, eps=SHORTEST) for x in (image, spectrum))
-    logits = inverse_temperature * image @ spectrum.T  # rows are images
+    image, spectrum = _unit(image), _unit(spectrum)
+    with exact_products(image.device):
+        logits = inverse_temperature * image @ spectrum.T  # rows are images
     pair = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, pair) + F.cross_entropy(logits.T, pair)) / 2
 
@@ -46,12 +49,19 @@ def joint_contrastive_loss(
     """
     if ranks() == 1:
         return contrastive_loss(image, spectrum, inverse_temperature)
-    image, spectrum = (F.normalize(x, dim=1, eps=SHORTEST) for x in (image, spectrum))
+    image, spectrum = _unit(image), _unit(spectrum)
     images, spectra = _Gather.apply(torch.stack([image, spectrum], dim=1)).unbind(1)
     pair = rank() * len(image) + torch.arange(len(image), device=image.device)
-    across = F.cross_entropy(inverse_temperature * image @ spectra.T, pair)
-    down = F.cross_entropy(inverse_temperature * spectrum @ images.T, pair)
+    with exact_products(image.device):
+        across = F.cross_entropy(inverse_temperature * image @ spectra.T, pair)
+        down = F.cross_entropy(inverse_temperature * spectrum @ images.T, pair)
     return (across + down) / 2
+
+
+def _unit(x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+    """Vectors of unit length, in single precision or better."""
+    x = x if x.dtype == torch.float64 else x.float()
+    return F.normalize(x, dim=1, eps=SHORTEST)
 
 
 class _Gather(torch.autograd.Function):

@@ -97,7 +97,7 @@ def train(
         The model with its final weights, on the device; in shards, if it was trained so.
 
     Raises:
-        FloatingPointError: If the loss is not finite.
+        FloatingPointError: If the loss or its gradient is not finite; no such step is taken.
         OSError: If a checkpoint cannot be written; the last one stays.
     """
     place = resolve_device(device)
@@ -182,6 +182,7 @@ class _State:
         ]
         value = total(torch.stack(values).sum()) / ranks()
         norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), config.clip))
+        self._require_finite("norm of the gradient", norm)
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.model)
@@ -195,14 +196,17 @@ class _State:
         with postponed(self.objective, not last):
             with autocast(place, self.config.precision):
                 value = self.objective(piece)
-            if not torch.isfinite(value):
-                raise FloatingPointError(
-                    f"the loss is {value.item()} at step {self.step}; "
-                    "look for bad input, or lower the learning rate"
-                )
+            self._require_finite("loss", value)
             value = value / self.config.accumulate
             value.backward()
         return value.detach()
+
+    def _require_finite(self, what: str, value: Tensor) -> None:
+        if not torch.isfinite(value):
+            raise FloatingPointError(
+                f"the {what} is {value.item()} at step {self.step}; "
+                "look for bad input, or lower the learning rate"
+            )
 
     def validated(self, metrics: dict[str, float]) -> None:
         """Logs a validation, and keeps the weights if they are the best."""

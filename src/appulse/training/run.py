@@ -1,6 +1,6 @@
 """A run folder: what was trained, how, and everything needed to go on.
 
-    config.json          what makes the run: model, training, data
+    config.json          what makes the run: model, training, data; how often to save may change
     about.json           versions, machine and time of the last start; not compared
     metrics.jsonl        one line per logged step
     tensorboard/         the same for TensorBoard, where it is installed
@@ -41,10 +41,10 @@ class RunFolder:
         self.path = Path(path)
         self.config = json.loads(json.dumps(config))
         there = read_config(self.path) if (self.path / "config.json").exists() else None
-        if there is not None and there != self.config:
+        if there is not None and _compared(there) != _compared(self.config):
             raise ValueError(
                 f"{self.path} holds a run with another configuration "
-                f"({_difference(there, self.config)}); "
+                f"({_difference(_compared(there), _compared(self.config))}); "
                 "choose another folder, or delete this one"
             )
         self._board: Any = None
@@ -204,10 +204,19 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     """
     if not (path / "weights.safetensors").exists():
         raise ValueError(f"{path} has no weights.safetensors; its training has not finished")
+    return load_tensors(path / "weights.safetensors")
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """What `save_tensors` wrote.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
     try:
-        return load_file(path / "weights.safetensors")
+        return load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path / 'weights.safetensors'} is damaged: {error}") from error
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def digest(tensors: dict[str, Tensor], length: int = 16) -> str:
@@ -229,6 +238,13 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes JSON whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _compared(config: Any) -> Any:
+    """All but how often to save."""
+    if not isinstance(config, dict):
+        return config
+    return {name: _compared(value) for name, value in config.items() if name != "save_every"}
 
 
 def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:
