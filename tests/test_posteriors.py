@@ -150,7 +150,11 @@ def test_what_cannot_be_inferred_is_said_before_any_work(run, folder, tables, tm
     Embeddings(other.ids, other.vectors, "image", "another").write(tmp_path / "other.parquet")
     with pytest.raises(ValueError, match="embed again with that model"):
         posteriors.infer(folder, tmp_path / "a.fits", image=tmp_path / "other.parquet")
-    assert not (tmp_path / "a.fits").exists()
+    with pytest.raises(ValueError, match=r"other\.parquet is one of the files to read"):
+        posteriors.infer(folder, tmp_path / "other.parquet", image=tmp_path / "other.parquet")
+    with pytest.raises(ValueError, match="n is 0; expected 1 or more"):
+        posteriors.infer(folder, tmp_path / "a.fits", **tables, n=0)
+    assert not list(tmp_path.glob("*a.fits*"))
 
 
 # --- pictures

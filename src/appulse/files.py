@@ -25,6 +25,18 @@ def expand_paths(paths: Paths) -> list[Path]:
     return [path for name in names for path in _expand(str(name))]
 
 
+def apart_from(out: Path, files: Paths) -> list[Path]:
+    """The files, none of which may be written over.
+
+    Raises:
+        ValueError: If `out` is one of them.
+    """
+    paths = expand_paths(files)
+    if out.resolve() in {path.resolve() for path in paths}:
+        raise ValueError(f"{out} is one of the files to read; choose another name for the result")
+    return paths
+
+
 def _expand(name: str) -> list[Path]:
     name = os.path.expanduser(name)
     if not glob.has_magic(name) or os.path.exists(name):

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from .evaluate.posteriors import generation_plots, posterior_plots
 from .evaluate.report import Plot
-from .files import atomic_path
+from .files import apart_from, atomic_path
 from .inference.fitting import PosteriorConfig, at_least_one
 from .progress import track
 from .search.embeddings import Embeddings
@@ -184,11 +184,13 @@ def infer(
         How many galaxies there are, without evidence, novel, and at an edge.
 
     Raises:
-        ValueError: If there is nothing to infer from, the embeddings are of another model, or
-            the suffix of `out` is unknown.
+        ValueError: If there is nothing to infer from, the embeddings are of another model, the
+            suffix of `out` is unknown, or it is one of the tables.
     """
     require_known(out)
     at_least_one(n, "n")
+    if tables := [path for path in (image, spectrum, photometry) if path]:
+        apart_from(out, tables)
     asked = GalaxyPosterior.load(posterior, device)
     evidence = observed(
         Embeddings.read(image) if image else None,

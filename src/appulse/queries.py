@@ -11,7 +11,7 @@ import pyarrow as pa
 from .align.convert import convert as convert_checkpoint
 from .align.load import load, locate
 from .device import Precision
-from .files import Paths, expand_paths
+from .files import Paths, apart_from
 from .search.embeddings import (
     STREAMED,
     Embeddings,
@@ -55,7 +55,7 @@ def embed_files(
         How many galaxies.
     """
     require_writable(out)
-    files, bad = _apart_from(out, files), Rejects()
+    files, bad = apart_from(out, files), Rejects()
     try:
         stream = tasks.stream_files(
             load(model), files, bad, pixel_scale=pixel_scale, device=device, precision=precision
@@ -67,14 +67,6 @@ def embed_files(
         bad.write(rejects or out.with_suffix(".rejects.csv"))
     embeddings.write(out)
     return len(embeddings)
-
-
-def _apart_from(out: Path, files: Paths) -> list[Path]:
-    """The files, none of which may be written over."""
-    paths = expand_paths(files)
-    if out.resolve() in {path.resolve() for path in paths}:
-        raise ValueError(f"{out} is one of the files to read; choose another name for the result")
-    return paths
 
 
 def index(embeddings: list[Path], out: Path) -> int:
@@ -119,7 +111,7 @@ def anomaly(embeddings: Path, reference: Path, out: Path, *, seed: int = 0) -> l
         ValueError: If models, modalities or galaxies of the two are not as they should be.
     """
     require_known(out)
-    _apart_from(out, [embeddings, reference])
+    apart_from(out, [embeddings, reference])
     asked, others = Embeddings.read(embeddings), Embeddings.read(reference)
     if (asked.model_hash, asked.modality) != (others.model_hash, others.modality):
         raise ValueError(
@@ -185,7 +177,7 @@ def predict(
 ) -> pa.Table:
     """Writes a table of what a fine-tuned model says of image or spectrum files."""
     require_known(out)
-    files = _apart_from(out, files)
+    files = apart_from(out, files)
     tuned, rejects = tuning.Finetuned.load(run), Rejects(strict=True)
     batches: Iterator[Any] = (
         iter_images(files, rejects, pixel_scale=pixel_scale)

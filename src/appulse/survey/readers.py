@@ -16,10 +16,11 @@ from .images import Images
 from .kind import kind_of
 from .rejects import Reject, Rejects
 from .resample import fit, to_grid
-from .rows import MASKED_LIMIT, masked_fraction
+from .rows import masked_fraction
 from .spectra import Spectra
 
 Part = TypeVar("Part", Images, Spectra)
+MOST_PADDED = 0.75  # of a stamp's pixels; a galaxy may well fill a cutout of half the side
 
 _SPECTRUM_HDUS = {"FIBERMAP", "COADD"}  # of DESI and of SDSS
 _HDF5_MODALITY: dict[str, Literal["image", "spectrum", "both"]] = {
@@ -123,13 +124,13 @@ def _images(path: Path, rejects: Rejects, pixel_scale: float) -> Iterator[Images
 def _fitted(images: Images, size: int, path: Path, rejects: Rejects) -> Iterator[Images]:
     """Those that, cropped or padded, are still observations."""
     fitted = fit(images, size)
-    good = masked_fraction(fitted.mask) <= MASKED_LIMIT
+    good = masked_fraction(fitted.mask) <= MOST_PADDED
     for name in images.ids[~good]:
         y, x = images.flux.shape[2:]
         rejects.add(
             *(path, None),
-            f"image {name} has {y} by {x} pixels and fills less than half of {size} by {size}: "
-            "ask for fewer pixels (size)",
+            f"image {name} has {y} by {x} pixels and fills less than a quarter of {size} by "
+            f"{size}: ask for fewer pixels (size)",
         )
     if good.any():
         yield fitted[good]
