@@ -389,6 +389,12 @@ def test_no_draws_and_blocks_that_no_row_has_are_refused(posterior):
         Posterior.fit(theta, {"a": x, "b": np.full((100, 2), np.nan)}, PRIOR, QUICK)
 
 
+def test_refitting_may_lack_a_block(linear):
+    theta = linear.prior.sample(100, 0).numpy()
+    again = linear.refit(theta, {"image": theta}, FitConfig(steps=2))
+    assert list(again.kinds) == ["image", "spectrum"]
+
+
 def test_weights_of_another_version_are_named(posterior, tmp_path):
     posterior.save(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 
 from appulse.survey.catalogue import read_columns
@@ -58,3 +59,19 @@ def test_csv_of_a_header_alone_has_no_rows(tmp_path):
 def test_a_column_with_nothing_in_it_is_nan(tmp_path):
     (tmp_path / "a.csv").write_text("id,ra\na,\nb,\n")
     assert np.isnan(_all(tmp_path / "a.csv")["ra"]).all()
+
+
+def test_ids_of_csv_are_as_written_but_for_gaps(tmp_path):
+    """pandas writes 123.0 where some ids are missing."""
+    (tmp_path / "a.csv").write_text("targetid,z\n000123,1\n 123.0,2\nNaN,3\n-1,4\n1.50,5\n")
+    found = read_columns(tmp_path / "a.csv", lambda names: names)
+    assert found["targetid"].tolist() == ["000123", "123", "", "", "1.50"]
+    assert found["z"].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_missing_numbers_of_scaled_fits_columns_are_the_stored_ones(tmp_path):
+    """Unsigned integers are stored less 32768: null 5 means 32773, and 5 is a number."""
+    stored = fits.Column("n", "I", array=np.array([5, 7, 32773], np.uint16), bzero=32768, null=5)
+    fits.BinTableHDU.from_columns([stored]).writeto(tmp_path / "a.fits")
+    found = read_columns(tmp_path / "a.fits", lambda names: names)["n"]
+    np.testing.assert_array_equal(found, [5, 7, np.nan])

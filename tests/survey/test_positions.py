@@ -17,7 +17,7 @@ def test_other_numbers_stay_apart_and_missing_ones_have_no_name():
     assert ids_of(np.array([10.1, 10.2, np.nan, np.inf, -1])).tolist() == [
         *("10.1", "10.2", "", "inf", "")
     ]
-    assert ids_of(np.array(["000123", "-1", ""])).tolist() == ["000123", "", ""]
+    assert ids_of(np.array(["000123", "nan", ""])).tolist() == ["000123", "nan", ""]
     assert ids_of(np.array([2**64 - 1, 5], np.uint64)).tolist() == ["18446744073709551615", "5"]
 
 

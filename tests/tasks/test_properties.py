@@ -163,24 +163,24 @@ def test_what_is_novel_does_not_depend_on_the_order_of_rows():
     assert kept.std() == pytest.approx(1, abs=0.1)
 
 
-def test_labels_that_cannot_be_and_rare_evidence_are_left_out(tmp_path):
-    image, spectrum, photometry, truth = galaxies(200)
-    spectrum.vectors[3:] = np.nan
+def test_labels_that_cannot_be_are_left_out(tmp_path):
+    image, spectrum, _, truth = galaxies(200)
     truth = {name: values.astype(np.float32) for name, values in truth.items()}
     truth["age"][:2], truth["redshift"][2] = 0, -1e-4
     quick = replace(QUICK, fit=FitConfig(steps=3))
-    evidence = observed(image, spectrum, photometry)
-    fitted = GalaxyPosterior.fit(evidence, truth, COLUMNS, quick, device="cpu")
+    fitted = GalaxyPosterior.fit(observed(image, spectrum), truth, COLUMNS, quick, device="cpu")
     assert fitted.posterior.about["galaxies"] == 197
-    assert list(fitted.posterior.kinds) == ["image", "photometry"]
     fitted.save(tmp_path)
     assert GalaxyPosterior.load(tmp_path).posterior.about == fitted.posterior.about
 
 
-def test_too_few_galaxies_are_counted():
-    image, _, _, truth = galaxies(30)
+def test_evidence_that_too_few_have_is_refused_before_any_work():
+    image, spectrum, _, truth = galaxies(60)
+    spectrum.vectors[3:] = np.nan
+    with pytest.raises(ValueError, match="3 of the 60 galaxies with all of redshift, age have"):
+        GalaxyPosterior.fit(observed(image, spectrum), truth, COLUMNS, QUICK)
     truth["age"][10:] = np.nan
-    with pytest.raises(ValueError, match="0 of 30 galaxies have all of redshift, age and"):
+    with pytest.raises(ValueError, match="10 of the 10 galaxies with all of redshift, age have"):
         GalaxyPosterior.fit(observed(image), truth, COLUMNS, QUICK)
 
 

@@ -100,7 +100,7 @@ class RegressionAdjustment(nn.Module):
         self.sd = torch.where(sd > 1e-6 * self.mean.abs(), sd, torch.ones_like(sd))
         x, u, widths = (features - self.mean) / self.sd, u.double(), _widths(evidence)
         rest = u[:, None].repeat(1, len(self.constant), 1)
-        pull = torch.zeros_like(rest)
+        pull = torch.zeros(rest.shape)
         for subset in range(1, len(self.constant)):
             bits = torch.tensor([bool(subset >> k & 1) for k in range(len(widths))])
             rows = (evidence.present | ~bits).all(1)
@@ -112,9 +112,9 @@ class RegressionAdjustment(nn.Module):
                 fit = best_fit(x[rows], y, used, others, self.outliers)
                 self._keep(fit, subset, k)
                 rest[rows, subset, k] = fit.rest
-                pull[rows, subset, k] = fit.rest - fit.left(x[rows], y)
+                pull[rows, subset, k] = (fit.rest - fit.left(x[rows], y)).float()
             self.root[subset] = self._whitening(subset, rest[rows, subset])
-        return pull.float()
+        return pull
 
     def _fit(self, subset: int, k: int, rest: Float[Tensor, "B"]) -> LinearFit:
         """What was kept of a parameter's fit, as it does on some rows."""

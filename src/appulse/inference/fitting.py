@@ -107,9 +107,6 @@ def training_rows(theta: Float[np.ndarray, "B D"], evidence: Evidence, prior: Pr
         )
     if len(values) < FEWEST:
         raise ValueError(f"there are {len(values)} rows; expected {FEWEST} or more to learn from")
-    for name, there in zip(evidence.kinds, evidence.present.any(0).tolist(), strict=True):
-        if not there:
-            raise ValueError(f"no row has {name!r}; leave that block out")
     if not values.isfinite().all():
         bad = (~values.isfinite()).any(1)
         raise ValueError(

@@ -95,6 +95,9 @@ class Posterior:
         """
         config = config or PosteriorConfig()
         rows = training_rows(theta, gather(context), prior)
+        for name, there in zip(rows.evidence.kinds, rows.evidence.present.any(0), strict=True):
+            if not there:
+                raise ValueError(f"no row has {name!r}; leave that block out")
         members = []
         for k in range(config.members):
             with torch.random.fork_rng():

@@ -1,4 +1,4 @@
-"""Linear fits of one parameter, judged by what they leave of rows that they did not see.
+"""Linear fits of one parameter, judged by what they would leave of rows they had not seen.
 
 Shapes: B rows, F features.
 """
@@ -19,7 +19,7 @@ AS_THEY_ARE = Mixture(*(torch.tensor(value).double() for value in (1.0, 1.0, 0.0
 HINT = 0.1  # nats that outliers must be worth in the usual fit, before one for them is tried
 WORTH = 1.0  # nats that a fit for outliers must gain
 CAUCHY = 2.385  # residuals this many sd out count half (95 % efficiency, Holland & Welsch 1977)
-ROWS_PER_FEATURE = 2  # below, choosing among features fits noise
+ROWS_PER_FEATURE = 4  # below, choosing among features fits noise
 LEAST_FREE = 1e-3  # of a row that the others leave open; below, they say nothing of it
 
 
@@ -28,7 +28,7 @@ class LinearFit(NamedTuple):
 
     constant: float
     slope: Float[Tensor, "F"]
-    rest: Float[Tensor, "B"]  # of each row, by the fit to all the others
+    rest: Float[Tensor, "B"]  # of each row, by the fit to all the others at equal penalties
     mixture: Mixture  # of the rest; without a share of outliers it stays as it is
     score: float  # mean log density of the rest, nats
 
@@ -65,10 +65,16 @@ def best_fit(
     seen, choosy = x[:, used], outliers and len(y) >= ROWS_PER_FEATURE * int(used.sum())
     own = _relevant_fit(seen, y, robust=False) if choosy else _ridge_fit(seen, y)
     best = max(flat, *others, _spread(own, used), key=lambda fit: fit.score)
-    if not choosy or fit_mixture(best.rest).log_density(best.rest).mean() < best.score + HINT:
+    mixed = best.mixture.share > 0  # one of the others is for outliers already
+    if not choosy or not (mixed or _hint(best.rest) > best.score + HINT):
         return best
     robust = _relevant_fit(seen, y, robust=True)
-    return _spread(robust, used) if robust.score > best.score + WORTH else best
+    return _spread(robust, used) if robust.score > best.score + (0 if mixed else WORTH) else best
+
+
+def _hint(rest: Float[Tensor, "B"]) -> float:
+    """Mean log density of residuals as a mixture."""
+    return float(fit_mixture(rest).log_density(rest).mean())
 
 
 def _spread(fit: LinearFit, used: Bool[Tensor, "F"]) -> LinearFit:

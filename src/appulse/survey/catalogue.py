@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from astropy.io.fits import BinTableHDU
@@ -56,11 +57,18 @@ def _fits(path: Path, choose: Choose) -> Columns:
         data = tables[0].data
         names = choose(data.names)
         _require(len(data), [data.dtype[name] for name in names], path)
-        nulls = {column.name: column.null for column in data.columns}
+        nulls = {column.name: _scaled_null(column) for column in data.columns}
         return {name: _without_null(_native(np.array(data[name])), nulls[name]) for name in names}
 
 
-def _without_null(values: np.ndarray, null: int | None) -> np.ndarray:
+def _scaled_null(column: Any) -> float | None:
+    """TNULL as the values come: scaled."""
+    if column.null is None:
+        return None
+    return float(column.null * (column.bscale or 1) + (column.bzero or 0))
+
+
+def _without_null(values: np.ndarray, null: float | None) -> np.ndarray:
     """A column of FITS, where a number of the header's (TNULL) stands for what is missing."""
     return values if null is None else _filled(values, values == null)
 
@@ -94,8 +102,17 @@ def _csv(path: Path, choose: Choose) -> Columns:
         names = next(csv.reader(text), [])
     ids = {name: pa.string() for name in names if name.lower() in ID_NAMES}  # 000123 is no number
     with path.open("rb") as handle:
-        table = pa_csv.read_csv(handle, convert_options=pa_csv.ConvertOptions(column_types=ids))
+        options = pa_csv.ConvertOptions(column_types=ids, strings_can_be_null=True)
+        table = pa_csv.read_csv(handle, convert_options=options)
+    for name in ids:
+        table = table.set_column(table.column_names.index(name), name, _as_ids(table[name]))
     return _arrays(table, list(choose(table.column_names)))
+
+
+def _as_ids(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Without blanks, the ".0" that integers get where some are missing, and DESI's -1."""
+    bare = pc.replace_substring_regex(pc.utf8_trim_whitespace(text), r"^(\d+)\.0*$", r"\1")
+    return pc.if_else(pc.equal(bare, "-1"), "", bare)
 
 
 def _ecsv(path: Path, choose: Choose) -> Columns:

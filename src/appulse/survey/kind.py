@@ -13,7 +13,9 @@ _MAGIC = {
     b"\x89PNG": "picture",
 }
 
-_SUFFIXES = {".fits", ".fit", ".fz", ".gz", ".ecsv", ".parquet", ".jpg", ".jpeg", ".png"}
+_SUFFIXES = {".fits", ".fit", ".fts", ".fz", ".gz", ".ecsv", ".csv", ".txt", ".dat"} | {
+    *(".parquet", ".jpg", ".jpeg", ".png")
+}
 
 
 def kind_of(path: Path, otherwise: str | None = None) -> str:

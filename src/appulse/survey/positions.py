@@ -61,7 +61,7 @@ def positions_of(columns: dict[str, Any]) -> Positions:
     id_name, *places = (find(list(columns), n) for n in (ID_NAMES, RA_NAMES, DEC_NAMES))
     ids = np.full(rows, "") if id_name is None else ids_of(columns[id_name])
     ra, dec = (np.full(rows, np.nan) if p is None else columns[p].astype(float) for p in places)
-    return Positions(ids, np.where(on_sky(ra, dec), ra % 360, ra), dec)
+    return Positions(ids, np.where(on_sky(ra, dec), ra % 360 % 360, ra), dec)
 
 
 def ids_of(values: np.ndarray) -> np.ndarray:
@@ -69,8 +69,10 @@ def ids_of(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "f":  # often whole numbers, some of which are missing
         names = [f"{v:.0f}" if v.is_integer() else str(v) for v in values.tolist()]
         text = np.array(names, dtype=np.str_)
-    else:
+    elif values.dtype.kind in "iu":
         text = values.astype(str)
+    else:
+        return values.astype(str)
     return np.where((text == "-1") | (text == "nan"), "", text)
 
 

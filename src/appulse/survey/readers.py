@@ -16,11 +16,10 @@ from .images import Images
 from .kind import kind_of
 from .rejects import Reject, Rejects
 from .resample import fit, to_grid
-from .rows import masked_fraction
 from .spectra import Spectra
 
 Part = TypeVar("Part", Images, Spectra)
-MOST_PADDED = 0.75  # of a stamp's pixels; a galaxy may well fill a cutout of half the side
+LEAST_FILLED = 0.25  # of a stamp by its image; a galaxy may well fill half of each side
 
 _SPECTRUM_HDUS = {"FIBERMAP", "COADD"}  # of DESI and of SDSS
 _HDF5_MODALITY: dict[str, Literal["image", "spectrum", "both"]] = {
@@ -122,18 +121,17 @@ def _images(path: Path, rejects: Rejects, pixel_scale: float) -> Iterator[Images
 
 
 def _fitted(images: Images, size: int, path: Path, rejects: Rejects) -> Iterator[Images]:
-    """Those that, cropped or padded, are still observations."""
-    fitted = fit(images, size)
-    good = masked_fraction(fitted.mask) <= MOST_PADDED
-    for name in images.ids[~good]:
-        y, x = images.flux.shape[2:]
+    """Cropped or padded, if that leaves observations."""
+    y, x = images.flux.shape[2:]
+    if min(y, size) * min(x, size) >= LEAST_FILLED * size**2:
+        yield fit(images, size)
+        return
+    for name in images.ids:
         rejects.add(
             *(path, None),
             f"image {name} has {y} by {x} pixels and fills less than a quarter of {size} by "
             f"{size}: ask for fewer pixels (size)",
         )
-    if good.any():
-        yield fitted[good]
 
 
 def iter_spectra(

@@ -53,12 +53,12 @@ def _require_suffix(path: Path) -> None:
 
 
 def require_place(path: Path, *, folder: bool = False) -> None:
-    """Makes the folder of a file (or folder) to be; raises ValueError if it cannot be written."""
+    """Raises ValueError if a file (or folder) could not be written there."""
     if path.is_dir() and not folder:
         raise ValueError(f"{path} is a folder; expected the name of a file to write")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        there = next(parent for parent in path.absolute().parents if parent.exists())
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise ValueError(
@@ -80,6 +80,10 @@ def as_numpy(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
 def _plain(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """As strings, floats, booleans or integers."""
     kind = values.type
+    if pa.types.is_dictionary(kind):
+        return _plain(values.cast(kind.value_type))
+    if pa.types.is_decimal(kind) and kind.scale == 0:
+        return _plain(values.cast(pa.int64()))
     if _is_text(kind):
         return values.cast(pa.string())
     if pa.types.is_null(kind) or pa.types.is_decimal(kind):
@@ -93,8 +97,6 @@ def _plain(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_text(kind.value_type)
     types = pa.types
     texts = (types.is_string, types.is_large_string, types.is_string_view, types.is_binary)
     return any(is_kind(kind) for is_kind in (*texts, types.is_temporal))

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from ..inference.fitting import FEWEST
 from ..search.embeddings import Embeddings
 from ..survey.fluxes import Fluxes
 from ..training.run import digest
@@ -38,20 +37,13 @@ class Observed:
     @property
     def known(self) -> Bool[np.ndarray, "B"]:
         """Which galaxies have any evidence."""
-        there = [np.isfinite(block[:, 0]) for block in self.blocks.values()]
-        return np.any(there, axis=0) if there else np.zeros(len(self), bool)
+        return np.any([np.isfinite(block[:, 0]) for block in self.blocks.values()], axis=0)
 
     def digest(self) -> str:
         """Names galaxies and evidence."""
         ids = torch.frombuffer(bytearray("\n".join(self.ids).encode()), dtype=torch.uint8)
         blocks = {name: torch.from_numpy(block) for name, block in self.blocks.items()}
         return digest({"ids of galaxies": ids, **blocks})
-
-    def common(self, rows: Bool[np.ndarray, "B"]) -> "Observed":
-        """Without blocks that too few of these galaxies have to learn from."""
-        counts = {name: np.isfinite(block[rows, 0]).sum() for name, block in self.blocks.items()}
-        blocks = {name: block for name, block in self.blocks.items() if counts[name] >= FEWEST}
-        return Observed(self.ids, blocks, self.model_hash)
 
     def __getitem__(self, rows: Any) -> "Observed":
         """The galaxies named by a slice or an array."""

@@ -58,7 +58,7 @@ class GalaxyPosterior:
         """Learns the joint posterior of the labelled properties given any part of the evidence.
 
         Galaxies are left out that lack a label or all evidence, or whose redshift or age is not
-        positive; and so is evidence that fewer than 20 galaxies have.
+        positive.
 
         Args:
             evidence: One row a galaxy.
@@ -67,19 +67,18 @@ class GalaxyPosterior:
             run: Folder for training, which an interrupted fit goes on from.
 
         Raises:
-            ValueError: If fewer than 20 galaxies are left.
+            ValueError: If fewer than 20 galaxies are left, or have one kind of evidence.
         """
         theta = np.stack(list(labels.values()), 1).astype(np.float64)
         positive = [k for k, name in enumerate(labels) if name in POSITIVE]
-        usable = np.asarray(np.isfinite(theta).all(1) & (theta[:, positive] > 0).all(1))
-        evidence = evidence.common(usable)
-        rows = usable & evidence.known
-        if rows.sum() < FEWEST:
-            raise ValueError(
-                f"{rows.sum()} of {len(rows)} galaxies have all of {', '.join(labels)} and "
-                f"evidence that {FEWEST} or more have; expected {FEWEST} to learn from"
-            )
+        rows = np.isfinite(theta).all(1) & (theta[:, positive] > 0).all(1) & evidence.known
         theta, evidence = theta[rows], evidence[rows]
+        for name, block in evidence.blocks.items():
+            if (count := np.isfinite(block[:, 0]).sum()) < FEWEST:
+                raise ValueError(
+                    f"{count} of the {len(theta)} galaxies with all of {', '.join(labels)} have "
+                    f"{name}; expected {FEWEST} or more: label others, or leave {name} out"
+                )
         prior = IndependentPrior({n: _marginal(n, v) for n, v in zip(labels, theta.T, strict=True)})
         posterior = Posterior.fit(theta, evidence.blocks, prior, config, run=run, device=device)
         posterior.about = {
