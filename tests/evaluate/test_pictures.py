@@ -47,6 +47,16 @@ def test_curves_by_number_of_labels():
     assert axes.get_xscale() == "log"
 
 
+def test_no_two_methods_look_alike():
+    names = [f"{what}, {how}" for what in ("a", "b, c") for how in ("k-NN", "ridge", "MLP probe")]
+    line = [
+        Result("m", "image", "properties", "mean R²", 0.2, 0.1, 0.3, n, 9, False) for n in (9, 99)
+    ]
+    figure = label_curves({"image": dict.fromkeys([*names, "ResNet"], line)})
+    looks = [(h.get_color(), h.get_linestyle()) for h in figure.legends[0].legend_handles]
+    assert len(set(looks)) == 7
+
+
 def test_galleries_go_in_four_directions(study):
     titles = [plot.title.removeprefix("Nearest neighbours, ") for plot in galleries(study)]
     assert titles == [

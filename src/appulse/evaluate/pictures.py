@@ -3,14 +3,15 @@
 Shapes: B galaxies, C classes, D embedding.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParams
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from sklearn.manifold import TSNE
 
 from ..figures import BLUE, DENSITY, INK, ORANGE, STYLE, learning_curves, predicted_against_true
@@ -166,20 +167,36 @@ def _labels(results: Sequence[Result]) -> list[Plot]:
 
 @rc_context(STYLE)
 def label_curves(curves: Mapping[str, Mapping[str, Sequence[Result]]]) -> Figure:
-    """A panel for each modality, a line for each method."""
-    figure = Figure(figsize=(4.1 * len(curves), 2.9), layout="constrained")
+    """A panel for each modality, a line for each method: a colour for what a probe reads."""
+    figure = Figure(figsize=(4.1 * len(curves), 3.9), layout="constrained")
     grid = np.ravel(figure.subplots(1, len(curves), sharey=True))
+    looks = _looks(dict.fromkeys(name for methods in curves.values() for name in methods))
     for axes, (modality, methods) in zip(grid, curves.items(), strict=True):
         for name, line in methods.items():
             value = np.array([r.value for r in line])
             errors = [value - [r.low for r in line], [r.high for r in line] - value]
             counts = [r.n_train for r in line]
-            axes.errorbar(counts, value, errors, label=name, marker="o", ms=3, linewidth=1.2)
+            axes.errorbar(counts, value, errors, **looks[name], marker="o", ms=3, linewidth=1.2)
         axes.set(title=f"from {modality}", xlabel="labels", xscale="log")
         axes.grid(alpha=0.2)
-        axes.legend()
+    handles = [Line2D([], [], **look, label=name) for name, look in looks.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     grid[0].set_ylabel("mean R²")
     return figure
+
+
+def _looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour and dashes of methods: "embedding, probe" by each, others in ink."""
+    parts = {name: name.rpartition(", ") for name in names}
+    read = dict.fromkeys(what for what, _, _ in parts.values() if what)
+    colours = dict(zip(read, rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
+    return {
+        name: {
+            "color": colours.get(what, INK),
+            "linestyle": {"k-NN": ":", "ridge": "--"}.get(probe, "-"),
+        }
+        for name, (what, _, probe) in parts.items()
+    }
 
 
 def galleries(study: Study) -> list[Plot]:
