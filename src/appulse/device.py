@@ -60,11 +60,6 @@ def autocast(device: torch.device, precision: Precision = "auto") -> AbstractCon
     return torch.autocast(device.type, torch.bfloat16)
 
 
-def exact_products(device: torch.device) -> AbstractContextManager:
-    """A scope without autocast: for losses whose differences bfloat16 would round away."""
-    return torch.autocast(device.type, enabled=False)
-
-
 @contextmanager
 def fast_products(model: nn.Module) -> Iterator[None]:
     """A scope in which a wide model's float32 products on a CPU are oneDNN's instead of MKL's.

@@ -181,19 +181,11 @@ def test_unusable_files_say_why(tmp_path, cube, header, message):
     assert re.search(message, reject.reason), reject.reason
 
 
-def test_other_units_are_refused(tmp_path):
-    header = _header(16)
-    header["BUNIT"] = "adu"
-    fits.PrimaryHDU(_cube(16), header).writeto(tmp_path / "a.fits")
-    with pytest.raises(ValueError, match="unit is adu; expected nanomaggies"):
-        _read(tmp_path / "a.fits")
-
-
-@pytest.mark.parametrize("unit", ["nanomaggies/arcsec^2", "nanomaggy2", ""])
-def test_units_that_begin_alike_are_refused(tmp_path, unit):
+@pytest.mark.parametrize("unit", ["adu", "nanomaggies/arcsec^2", "nanomaggy2", ""])
+def test_other_units_are_refused(tmp_path, unit):
     fits.PrimaryHDU(_cube(16), _header(16)).writeto(tmp_path / "a.fits")
     fits.setval(tmp_path / "a.fits", "BUNIT", value=unit)
-    with pytest.raises(ValueError, match="expected nanomaggies"):
+    with pytest.raises(ValueError, match=rf"unit is {re.escape(unit)}.*; expected nanomaggies"):
         _read(tmp_path / "a.fits")
 
 

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..device import exact_products
 from ..training.distribution import ranks, total
 
 
@@ -103,7 +102,7 @@ def koleo_loss(x: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
     It spreads embeddings evenly over the sphere. 1e-8 keeps equal vectors finite, as upstream.
     """
     x = F.normalize(x.float(), dim=-1, eps=1e-8)
-    with exact_products(x.device):  # bfloat16 does not tell which is the nearest
+    with torch.autocast(x.device.type, enabled=False):  # bfloat16 cannot tell the nearest
         similarity = (x @ x.T).detach().fill_diagonal_(-1)
     distance = F.pairwise_distance(x, x[similarity.argmax(1)], eps=1e-8)
     return -(distance + 1e-8).log().mean()

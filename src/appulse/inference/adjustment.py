@@ -89,7 +89,7 @@ class RegressionAdjustment(nn.Module):
     def learn(self, u: Float[Tensor, "B D"], evidence: Evidence) -> Float[Tensor, "B P D"]:
         """Fits every subset of the evidence that some rows hold.
 
-        A subset whose rows are too few for its features takes the fit of a part of it.
+        Where a fit to a part of a subset does better, the subset takes that.
 
         Returns:
             How far each row pulled each fit towards itself. Rows lie nearer to the fit than new

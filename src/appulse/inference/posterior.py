@@ -102,9 +102,10 @@ class Posterior:
         for k in range(config.members):
             with torch.random.fork_rng():
                 torch.manual_seed(config.seed + k)
-                member = Estimator(len(prior.names), rows.evidence.kinds, config.estimator)
-            rows = rows._replace(pull=member.learn_scales(rows.u, rows.evidence))
-            members.append(member)
+                members.append(Estimator(len(prior.names), rows.evidence.kinds, config.estimator))
+        rows = rows._replace(pull=members[0].learn_scales(rows.u, rows.evidence))
+        for member in members[1:]:
+            member.load_state_dict(dict(members[0].named_buffers()), strict=False)  # the scales
         return cls._trained(prior, config, members, rows, run, device)
 
     def refit(

@@ -110,12 +110,13 @@ def _same_simulator(simulator: Simulator, task: _Task) -> None:
         return
     before = _read(file)
     old = None if before.reasons[0] else before.x[0]
-    repeats = (
-        _one(simulator, task.theta[0], np.random.default_rng((task.seed, task.first)))[0]
-        for _ in range(2)
-    )
-    new = next(repeats)
-    if not _close(new, old) and _close(new, next(repeats)):
+
+    def again() -> np.ndarray | None:
+        rng = np.random.default_rng((task.seed, task.first))
+        return _one(simulator, task.theta[0], rng)[0]
+
+    new = again()
+    if not _close(new, old) and _close(new, again()):
         raise ValueError(
             f"{task.folder} holds simulations of another simulator: the first gave {old}, now "
             f"{new}; choose another folder, or delete this one"

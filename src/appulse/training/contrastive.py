@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ..device import exact_products
 from .distribution import rank, ranks
 
 SHORTEST = 1e-3  # as AstroCLIP has it: keeps gradients of near-zero vectors bounded
@@ -30,7 +29,7 @@ def contrastive_loss(
     It is computed in single precision or better, also under autocast.
     """
     image, spectrum = _unit(image), _unit(spectrum)
-    with exact_products(image.device):
+    with torch.autocast(image.device.type, enabled=False):
         logits = inverse_temperature * image @ spectrum.T  # rows are images
     pair = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, pair) + F.cross_entropy(logits.T, pair)) / 2
@@ -52,7 +51,7 @@ def joint_contrastive_loss(
     image, spectrum = _unit(image), _unit(spectrum)
     images, spectra = _Gather.apply(torch.stack([image, spectrum], dim=1)).unbind(1)
     pair = rank() * len(image) + torch.arange(len(image), device=image.device)
-    with exact_products(image.device):
+    with torch.autocast(image.device.type, enabled=False):
         across = F.cross_entropy(inverse_temperature * image @ spectra.T, pair)
         down = F.cross_entropy(inverse_temperature * spectrum @ images.T, pair)
     return (across + down) / 2
