@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from appulse.device import WIDE, fast_products
-from appulse.transformer import Attention, Block, ReadBlock, attend, sincos_position
+from appulse.transformer import MANY, Attention, Block, ReadBlock, attend, sincos_position
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +49,9 @@ def test_attention_equals_torchs_own_module():
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_attention_is_the_same_with_fast_products(causal):
-    query, key, value = torch.randn(3, 2, 4, 60, 32)
+@pytest.mark.parametrize("tokens", [60, MANY])
+def test_attention_is_the_same_with_fast_products(tokens, causal):
+    query, key, value = torch.randn(3, 2, 4, tokens, 32)
     plain = attend(query, key, value, causal)
     with fast_products(torch.nn.Linear(WIDE, WIDE)):
         torch.testing.assert_close(attend(query, key, value, causal), plain, atol=1e-6, rtol=1e-5)

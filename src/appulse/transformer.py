@@ -11,6 +11,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+MANY = 400  # tokens from which the fused kernel pays in float32, whatever multiplies
+
 
 def attend(
     query: Float[Tensor, "B H Q d"],
@@ -21,10 +23,13 @@ def attend(
     """Softmax attention, perhaps to the past only: the fused kernel, or plain products on a CPU.
 
     There the fused kernel computes bfloat16 in float32; plain products train five times as fast at
-    tens of tokens, and 1.3 times at the published 778 (benchmarks/attention.py). Nor does it suit
-    the products of `device.fast_products`: at tens of tokens it takes eight times as long.
+    tens of tokens, and 1.3 times at the published 778 (benchmarks/attention.py). With the products
+    of `device.fast_products` it takes eight times as long at tens of tokens, but .6 of the time at
+    778.
     """
-    if query.device.type == "cpu" and (query.dtype == torch.bfloat16 or _products_are_fast()):
+    few = key.shape[-2] < MANY
+    plain = query.dtype == torch.bfloat16 or (few and _products_are_fast())
+    if plain and query.device.type == "cpu":
         logits = query / math.sqrt(query.shape[-1]) @ key.transpose(-2, -1)
         if causal:
             future = torch.ones(logits.shape[-2:], dtype=torch.bool).triu(1)
