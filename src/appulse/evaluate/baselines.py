@@ -20,6 +20,7 @@ from ..tasks.probes import Features, MLPProbe, ValFeatures
 from ..tasks.targets import Targets, ValTargets
 
 BAND_SOFTENING = 0.1  # of arcsinh for spectra, 1e-17 erg/s/cm²/Å
+ROUNDS, PATIENCE = 400, 15  # of boosting at most, and without a better one
 FEWEST = 5  # galaxies of a template
 AT_ONCE = 512  # spectra on the log grid
 SHRINK = 0.1  # of a template's mean weight: where it has much less, it says less
@@ -85,8 +86,8 @@ class Boosting:
     @classmethod
     def fit(cls, x: Features, y: Targets, x_val: ValFeatures, y_val: ValTargets) -> "Boosting":
         """Targets as for the probes: numbers, shape (B, P), NaN where unknown, or class names."""
-        settings = {"learning_rate": 0.06, "max_iter": 400, "early_stopping": True}
-        settings |= {"n_iter_no_change": 15, "random_state": 0}
+        settings = {"learning_rate": 0.06, "max_iter": ROUNDS, "early_stopping": True}
+        settings |= {"n_iter_no_change": PATIENCE, "random_state": 0}
         if y.ndim == 1:
             model = HistGradientBoostingClassifier(**settings)
             return cls([model.fit(x, y, X_val=x_val, y_val=y_val)])

@@ -1,0 +1,213 @@
+"""Whether baselines have converged: validation scores at their budget, and at twice as much.
+
+    python benchmarks/convergence.py v2-100k.lance WORK
+
+WORK is that of features.py, whose finished trainings are not done again. All labels of head-train;
+scores are of the 1,000 galaxies that stop a training, intervals of the gain are a paired bootstrap
+over them. Twice the budget is twice the steps of a schedule, and twice the patience.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+
+from appulse.evaluate import baselines
+from appulse.evaluate.baselines import Boosting, magnitudes_and_colours
+from appulse.evaluate.feature_towers import FeatureTowersConfig, fit_feature_towers
+from appulse.evaluate.moco import MocoConfig, train_moco
+from appulse.evaluate.resnet import ResNetConfig
+from appulse.evaluate.rivals import MOCO, MOCO_GALAXIES, MOCO_SIZE
+from appulse.evaluate.rivals import WIDTH as MOCO_WIDTH
+from appulse.evaluate.spline_flow import SplinePosterior
+from appulse.evaluate.supervised import SupervisedConfig, SupervisedLearner, conv_att, resnet
+from appulse.image.preprocess import to_nanomaggies
+from appulse.metrics import balanced_accuracy, difference, mean_r2, partner_ranks, recall_at_k
+from appulse.survey.resample import fit
+from appulse.tasks import network
+from appulse.tasks.probes import MLPProbe
+from appulse.training.loop import TrainingConfig
+from features import Bench
+from features_towers import FEATURE_TRAINING, NANOMAGGIES, Towers
+from record import write_result
+
+AT_ONCE = 500
+
+
+class Judged(NamedTuple):
+    """A method: how it is scored, and what it makes of validation after so many times its budget.
+
+    Truths go to the score beside what was made.
+    """
+
+    metric: str
+    score: Callable[..., float]
+    after: Callable[[int], np.ndarray]
+    truth: tuple[np.ndarray, ...] = ()
+
+
+def longer(training: TrainingConfig, times: int) -> TrainingConfig:
+    """The whole schedule stretched."""
+    patience = training.patience and times * training.patience
+    return replace(
+        training, steps=times * training.steps, warmup=times * training.warmup, patience=patience
+    )
+
+
+@contextmanager
+def more_rounds(times: int) -> Iterator[None]:
+    """Probes, spline flows and boosting may learn for so many times the rounds."""
+    with ExitStack() as stack:
+        for module, names in {network: ("EPOCHS",), baselines: ("ROUNDS",)}.items():
+            for name in (*names, "PATIENCE"):
+                value = times * getattr(module, name)
+                stack.enter_context(patch.object(module, name, value))
+        yield
+
+
+class Baselines:
+    """Every baseline that takes training, on the galaxies of a bench."""
+
+    def __init__(self, bench: Bench):
+        self.bench, self.towers = bench, Towers(bench.survey, bench.work / "seed-0", 0)
+        self.y, self.y_val = bench.y["head-train"], bench.y["validation"]
+
+    def every(self) -> dict[str, Judged]:
+        """By name."""
+        everything, y_val = len(self.y), (self.y_val,)
+        made = {
+            "aperture MLP": Judged("mean R²", mean_r2, partial(self.apertures, MLPProbe), y_val),
+            "aperture boosting": Judged(
+                "mean R²", mean_r2, partial(self.apertures, Boosting), y_val
+            ),
+            "spline flow, images": Judged("log density", np.mean, self.spline_flow),
+            "MLP towers": Judged("top-10", partial(recall_at_k, k=10), self.feature_towers),
+        }
+        for count in (1000, everything):
+            for name, recipe in (("ResNet", resnet), ("Conv+Att", conv_att)):
+                after = partial(self.properties, name, recipe(count, 0), count)
+                made[f"{name}, {count} labels"] = Judged("mean R²", mean_r2, after, y_val)
+        names_val = (self.bench.labels["validation"]["morphology"],)
+        return {
+            **made,
+            "ResNet, morphology": Judged(
+                "balanced accuracy", balanced_accuracy, self.morphology, names_val
+            ),
+            "MoCo v2, MLP probe": Judged("mean R²", mean_r2, self.moco, y_val),
+        }
+
+    def apertures(self, learner: type[MLPProbe] | type[Boosting], times: int) -> np.ndarray:
+        """From aperture fluxes."""
+        x, x_val = (self.fluxes(part) for part in ("head-train", "validation"))
+        with more_rounds(times):
+            return learner.fit(x, self.y, x_val, self.y_val).predict(x_val)
+
+    def fluxes(self, part: str) -> np.ndarray:
+        """Magnitudes and colours in apertures."""
+        flux = NANOMAGGIES * np.sinh(self.towers.features(part).image)
+        return magnitudes_and_colours(flux.reshape(len(flux), 3, -1))
+
+    def spline_flow(self, times: int) -> np.ndarray:
+        """Densities of the properties, from embeddings of images."""
+        vectors = self.bench.kept("vectors of appulse", 0, dict)
+        x, x_val = (vectors[f"image, {part}"] for part in ("head-train", "validation"))
+        with more_rounds(times):
+            flow = SplinePosterior.fit(x, self.y, x_val, self.y_val)
+        return flow.log_prob(self.y_val, x_val)
+
+    def feature_towers(self, times: int) -> np.ndarray:
+        """Ranks of the images' own spectra among all."""
+        seen = {part: self.towers.features(part) for part in ("encoder-train", "validation")}
+        config = FeatureTowersConfig(longer(FEATURE_TRAINING, times))
+        out = self.run("MLP towers, same", times)
+        towers = fit_feature_towers(
+            seen["encoder-train"], seen["validation"], out, config, device="cpu"
+        )
+        image = towers.image_vectors(seen["validation"].image)
+        return partner_ranks(image @ towers.spectrum_vectors(seen["validation"].spectrum).T)
+
+    def properties(self, name: str, config: SupervisedConfig, count: int, times: int) -> np.ndarray:
+        """A network on pixels, from so many labels."""
+        rows = self.bench.subset(count, 0)
+        return self.learnt(name, config, rows, self.y[rows], self.y_val, times)
+
+    def morphology(self, times: int) -> np.ndarray:
+        """Classes, by the network that sees images."""
+        names, names_val = (
+            self.bench.labels[part]["morphology"] for part in ("head-train", "validation")
+        )
+        config, rows = resnet(len(names), 0), np.arange(len(names))
+        return self.learnt("ResNet", config, rows, names, names_val, times)
+
+    def learnt(
+        self,
+        name: str,
+        config: SupervisedConfig,
+        rows: np.ndarray,
+        y: np.ndarray,
+        y_val: np.ndarray,
+        times: int,
+    ) -> np.ndarray:
+        """What a network that saw these galaxies of head-train says of validation."""
+        config = replace(config, training=longer(config.training, times))
+        x, x_val = (self.bench.pixels(part, config, name) for part in ("head-train", "validation"))
+        learner = SupervisedLearner(config, self.run(f"{name}-{len(rows)}", times), "cpu")
+        return learner.fit(x[rows], y, np.array(x_val), y_val).predict(np.array(x_val))
+
+    def moco(self, times: int) -> np.ndarray:
+        """Pretrained as `evaluate` does it, then a probe."""
+        config = MocoConfig(longer(MOCO, times), ResNetConfig(MOCO_WIDTH))
+        rows = self.bench.store.rows("encoder-train")[:MOCO_GALAXIES]
+        moco = train_moco(self.cutouts(rows), config, self.run("MoCo", times), device="cpu")
+        x, x_val = (
+            moco.embed(self.cutouts(self.bench.rows[part])) for part in ("head-train", "validation")
+        )
+        return MLPProbe.fit(x, self.y, x_val, self.y_val).predict(x_val)
+
+    def cutouts(self, rows: np.ndarray) -> np.ndarray:
+        """Nanomaggies in half precision."""
+        pieces = np.array_split(rows, -(-len(rows) // AT_ONCE))
+        images = (self.bench.store.take(some, ["images"])["images"] for some in pieces)
+        cut = (fit(to_nanomaggies(some), MOCO_SIZE) for some in images)
+        return np.concatenate([some.filled().astype(np.float16) for some in cut])
+
+    def run(self, name: str, times: int) -> Path:
+        """The folder of a training; that of features.py if it is one."""
+        runs = self.bench.work / "seed-0" / "runs"
+        return runs / (name if times == 1 else f"{name}, {times} times")
+
+
+def gain(judged: Judged) -> dict[str, str | float]:
+    """Scores of both budgets, their difference and its interval."""
+    once, twice = judged.after(1), judged.after(2)
+    more = difference(judged.score, twice, once, *judged.truth)
+    return {
+        "metric": judged.metric,
+        "budget": float(judged.score(once, *judged.truth)),
+        "twice": float(judged.score(twice, *judged.truth)),
+        "gain": more.value,
+        "low": more.low,
+        "high": more.high,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("survey", type=Path)
+    parser.add_argument("work", type=Path)
+    asked = parser.parse_args()
+    results = {}
+    for name, judged in Baselines(Bench(asked.survey, asked.work)).every().items():
+        results[name] = gain(judged)
+        print(name, results[name], flush=True)
+    print(write_result("convergence", results))
+
+
+if __name__ == "__main__":
+    main()
