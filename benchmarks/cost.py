@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -147,13 +148,11 @@ def from_fits(model: Model, modality: str, folder: Path, n: int) -> Iterator[Any
 
 
 def from_lance(model: Model, modality: str, folder: Path, n: int) -> Iterator[Any]:
-    store, field = (
-        SurveyStore.open(folder / "survey.lance"),
-        f"{'images' if modality == 'image' else 'spectra'}",
-    )
-    batches = (b[field] for b in store.batches(None, 64, fields=(field,), shuffle=False))
-    stream = stream_images if modality == "image" else stream_spectra
-    return stream(model, batches, device="cpu", precision="auto")
+    image, store = modality == "image", SurveyStore.open(folder / "survey.lance")
+    field, stream = ("images", stream_images) if image else ("spectra", stream_spectra)
+    batches = store.batches(None, n, fields=(field,), shuffle=False)
+    first = (batch[field] for batch in islice(batches, 1))
+    return stream(model, first, device="cpu", precision="auto")
 
 
 def clock_towers(model: Model, inside: list[float]) -> None:
