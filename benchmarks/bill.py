@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator, NullLocator
 
 from record import RESULTS
 
@@ -37,6 +38,11 @@ def bill(curve: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def short(size: float) -> str:
+    """Millions as such."""
+    return f"{size / 1e6:.0f}M" if size >= 1e6 else f"{size:g}"
+
+
 def draw(result: dict[str, Any]) -> Path:
     """Embeddings per CPU second and memory against batch, tokens, parameters and files."""
     figure, axes = plt.subplots(2, 4, figsize=(15, 6.5), layout="constrained")
@@ -54,11 +60,20 @@ def draw(result: dict[str, Any]) -> Path:
     for (rate, memory), (lines, x, label) in zip(axes.T, panels, strict=True):
         for name, rows in lines.items():
             sizes = [row[x] for row in rows]
-            rate.loglog(sizes, [1 / row["CPU s"] for row in rows], "o-", label=name)
-            memory.semilogx(sizes, [row["peak MB"] / 1000 for row in rows], "o-", label=name)
-        rate.set(ylabel="embeddings per CPU second")
-        memory.set(xlabel=label, ylabel="peak memory [GB]", ylim=(0, None))
+            line = name.removeprefix("batch, ")
+            rate.loglog(sizes, [1 / row["CPU s"] for row in rows], "o-", label=line)
+            memory.semilogx(sizes, [row["peak MB"] / 1000 for row in rows], "o-", label=line)
+        for panel in (rate, memory):
+            panel.set_xticks(sizes, [short(size) for size in sizes])
+            panel.xaxis.set_minor_locator(NullLocator())
+        rate.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        rate.yaxis.set_minor_locator(NullLocator())
+        rate.yaxis.set_major_formatter("{x:g}")
+        rate.set_ylim(0.5, 50)
+        memory.set(xlabel=label, ylim=(0, 2.5))
         rate.legend(fontsize=8)
+    axes[0, 0].set_ylabel("embeddings per CPU second")
+    axes[1, 0].set_ylabel("peak memory [GB]")
     path = RESULTS / "cost.png"
     figure.savefig(path, dpi=110)
     return path

@@ -17,7 +17,8 @@ def mixed(rng, rows=6):
 
 def network(kinds, dropout=0.0):
     torch.manual_seed(0)
-    net = ContextNetwork(kinds, 16, dropout)
+    net = ContextNetwork(kinds, 16)
+    net.drop(dropout)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter += 0.1 * torch.randn_like(parameter)

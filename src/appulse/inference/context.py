@@ -18,16 +18,22 @@ class ContextNetwork(nn.Module):
     Dropout (Srivastava et al. 2014) is on hidden units, never on the evidence itself.
     """
 
-    def __init__(self, kinds: dict[str, Kind], width: int, dropout: float = 0.0):
+    def __init__(self, kinds: dict[str, Kind], width: int):
         super().__init__()
         self.encoders = nn.ModuleDict(
             {
-                name: (SetEncoder if kind.is_set else VectorEncoder)(kind.features, width, dropout)
+                name: (SetEncoder if kind.is_set else VectorEncoder)(kind.features, width)
                 for name, kind in kinds.items()
             }
         )
         self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name in kinds})
-        self.out = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width))
+        self.out = nn.Sequential(nn.SiLU(), nn.Dropout(0.0), nn.Linear(width, width))
+
+    def drop(self, share: float) -> None:
+        """Sets how many hidden units each row goes without in training."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = share
 
     def learn_scales(self, evidence: Evidence) -> None:
         """Fits the standardisation of each block to the rows that have it."""
@@ -48,10 +54,10 @@ class ContextNetwork(nn.Module):
 class VectorEncoder(nn.Module):
     """An MLP on standardised features."""
 
-    def __init__(self, features: int, width: int, dropout: float):
+    def __init__(self, features: int, width: int):
         super().__init__()
         self.standardise = Standardise(features)
-        self.mlp = _mlp(features, width, dropout)
+        self.mlp = _mlp(features, width)
 
     def forward(
         self, block: Float[Tensor, "B 1 F"], there: Bool[Tensor, "B 1"]
@@ -63,10 +69,10 @@ class VectorEncoder(nn.Module):
 class SetEncoder(nn.Module):
     """Deep sets (Zaheer et al. 2017): the order of members does not matter, their number does."""
 
-    def __init__(self, features: int, width: int, dropout: float):
+    def __init__(self, features: int, width: int):
         super().__init__()
         self.standardise = Standardise(features)
-        self.each = _mlp(features, width, dropout)
+        self.each = _mlp(features, width)
         self.pooled = nn.Sequential(nn.SiLU(), nn.Linear(width + 1, width))
 
     def forward(
@@ -79,9 +85,9 @@ class SetEncoder(nn.Module):
         return self.pooled(torch.cat([pooled, count.clamp(min=1).log()], 1))
 
 
-def _mlp(features: int, width: int, dropout: float) -> nn.Sequential:
+def _mlp(features: int, width: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Linear(features, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width)
+        nn.Linear(features, width), nn.SiLU(), nn.Dropout(0.0), nn.Linear(width, width)
     )
 
 

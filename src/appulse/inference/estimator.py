@@ -28,7 +28,7 @@ class EstimatorConfig:
     width: int = 128
     depth: int = 4
     condition: int = 64  # width of what time and context are mixed to
-    dropout: float = 0.0  # of the context network's hidden units
+    dropout: float | None = None  # of the context network's hidden units; None: by the rows
     time_power: float = 1.0  # density of training times ∝ t^power
     outliers: bool = False  # whether few rows may lie far from what a linear fit expects
 
@@ -51,7 +51,7 @@ class Estimator(nn.Module):
         super().__init__()
         self.config = config
         self.adjustment = RegressionAdjustment(dim, kinds, config.outliers)
-        self.network = ContextNetwork(kinds, config.width, config.dropout)
+        self.network = ContextNetwork(kinds, config.width)
         sizes = VelocityConfig(dim, config.width, config.width, config.depth, config.condition)
         self.velocity = VelocityNetwork(sizes)
 

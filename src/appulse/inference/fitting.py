@@ -1,5 +1,6 @@
 """Training one estimator on simulations or on a catalogue, with the shared training loop."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -130,6 +131,16 @@ def steps_for(rows: int, config: FitConfig) -> int:
     return int(min(max(steps, 500), 20_000))
 
 
+def dropout_for(rows: int, config: EstimatorConfig) -> float:
+    """Of the context network, for so many rows: a tenth up to 1,000, nothing from 10,000 on.
+
+    Chosen by validation loss on the SBI benchmark (benchmarks/sbi.py).
+    """
+    if config.dropout is not None:
+        return config.dropout
+    return 0.1 * min(max(4 - math.log10(rows), 0.0), 1.0)
+
+
 def fit_estimator(
     estimator: Estimator,
     rows: Rows,
@@ -145,6 +156,7 @@ def fit_estimator(
     Returns:
         The validation loss.
     """
+    estimator.network.drop(dropout_for(len(rows.u), estimator.config))
     rng = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(rows.u), generator=rng)
     held = min(max(int(config.validation * len(order)), 1), len(order) - 1)
