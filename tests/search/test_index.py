@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import threading
 
 import lance
 import numpy as np
@@ -167,6 +168,32 @@ def test_a_write_that_fails_leaves_what_was_there_and_says_why(tmp_path, failure
     assert Index.open(path).search(make(3), k=1).ids[:, 0].tolist() == make(3).ids.tolist()
 
 
+def test_a_stream_is_written_piece_by_piece_from_the_callers_thread(tmp_path, monkeypatch):
+    """Threads of Lance's would each keep the memory that an embedding took."""
+    monkeypatch.setattr(index_module, "CHUNK", 4)
+    threads = set()
+
+    def parts():
+        for k in range(5):
+            threads.add(threading.get_ident())
+            yield make(3, seed=k)
+
+    Index.stream(tmp_path / "i.lance", parts())
+    stored = lance.dataset(str(tmp_path / "i.lance"))
+    expected = [name for k in range(5) for name in make(3, seed=k).ids]
+    assert stored.to_table(["id"])["id"].to_pylist() == expected
+    assert [f.count_rows() for f in stored.get_fragments()] == [6, 6, 3]
+    assert threads == {threading.get_ident()}
+
+
+def test_parts_that_differ_are_refused_also_later(tmp_path, monkeypatch):
+    monkeypatch.setattr(index_module, "CHUNK", 4)
+    parts = [make(5), make(5, seed=1), make(5, model_hash="other")]
+    with pytest.raises(ValueError, match="embeddings of one index differ"):
+        Index.stream(tmp_path / "i.lance", parts)
+    assert not (tmp_path / "i.lance").exists()
+
+
 def test_what_a_killed_write_left_is_no_index(tmp_path):
     path = tmp_path / "i.lance"
     (path / "data").mkdir(parents=True)
@@ -202,7 +229,7 @@ except KeyboardInterrupt:
 
 
 def test_ctrl_c_stops_a_stream_and_not_the_process(tmp_path):
-    """It reaches Python while Lance's threads write: an error there would abort."""
+    """Nor the index that is not there yet."""
     command = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "i.lance")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -11,9 +10,10 @@ import lance
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Shaped
+from lance import LanceOperation
+from lance.fragment import FragmentMetadata, write_fragments
 
 from ..survey.tables import as_numpy
-from ..training.interrupts import noted_interrupts
 from .embeddings import Embeddings, as_vectors
 
 CHUNK = 16_384  # stored rows compared at once
@@ -69,11 +69,8 @@ class Index:
             raise FileExistsError(f"{path} exists; open it, or pass overwrite=True")
         if there:
             cls.open(path)  # a survey store must not be overwritten
-        pending = (_unit(part).to_table() for part in parts)
-        first = next(pending, None)
-        if first is None:
-            raise ValueError("nothing to store: no rows were read")
-        return cls(_write(Path(path), first, pending, "overwrite" if there else "create"))
+        tables = _pieces(_unit(part).to_table() for part in parts)
+        return cls(_write(Path(path), tables, "overwrite" if there else "create"))
 
     @classmethod
     def open(cls, path: str | Path) -> "Index":
@@ -183,38 +180,41 @@ def _is_leftover(path: Path) -> bool:
 
 
 def _write(
-    path: Path, first: pa.Table, others: Iterator[pa.Table], mode: Literal["create", "overwrite"]
+    path: Path, tables: Iterator[pa.Table], mode: Literal["create", "overwrite"]
 ) -> lance.LanceDataset:
-    """Writes tables in one commit; if that fails, what was there before is there again."""
-    failures: list[BaseException] = []
-    with noted_interrupts() as noted:  # one that gets into Lance's threads aborts the process
-        batches = _batches(first, others, noted, failures)
-        rows = pa.RecordBatchReader.from_batches(first.schema, batches)
-        try:
-            return lance.write_dataset(rows, str(path), mode=mode)
-        except BaseException:
-            if mode == "create":
-                shutil.rmtree(path, ignore_errors=True)
-            if failures:
-                raise failures[0] from None
-            raise
+    """Writes tables in one commit; if that fails, what was there before is there again.
 
-
-def _batches(
-    first: pa.Table,
-    others: Iterator[pa.Table],
-    interrupts: list[int],
-    failures: list[BaseException],
-) -> Iterator[pa.RecordBatch]:
+    Lance could take the iterator itself, but would run it in many threads of its own, each of
+    which keeps memory that the towers once needed.
+    """
+    fragments: list[FragmentMetadata] = []
     try:
-        for table in chain([first], others):
-            if interrupts:
-                raise KeyboardInterrupt
-            _require_alike(table.schema, first.schema)
-            yield from table.to_batches()
-    except (Exception, KeyboardInterrupt) as failure:  # raised by `_write`: Lance keeps its text
-        failures.append(failure)
-        raise ValueError("stopped") from None
+        for table in tables:
+            schema = table.schema
+            fragments += write_fragments(table, str(path), schema, mode=mode)
+        if not fragments:
+            raise ValueError("nothing to store: no rows were read")
+        return lance.LanceDataset.commit(str(path), LanceOperation.Overwrite(schema, fragments))
+    except BaseException:
+        if mode == "create":
+            shutil.rmtree(path, ignore_errors=True)
+        for file in (file for fragment in fragments for file in fragment.files):
+            (path / "data" / file.path).unlink(missing_ok=True)
+        raise
+
+
+def _pieces(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables of `CHUNK` rows or more, but for the last."""
+    some: list[pa.Table] = []
+    for table in tables:
+        if some:
+            _require_alike(table.schema, some[0].schema)
+        some.append(table)
+        if sum(map(len, some)) >= CHUNK:
+            yield pa.concat_tables(some)
+            some = [some[0].slice(0, 0)]  # what the next ones must be like
+    if sum(map(len, some)):
+        yield pa.concat_tables(some)
 
 
 def _require_alike(schema: pa.Schema, first: pa.Schema) -> None:
