@@ -4,7 +4,13 @@ import torch
 from appulse.flow.density import invert, log_density
 from appulse.flow.ode import solve
 from appulse.flow.path import LinearPath, VariancePreservingPath, couple
-from appulse.flow.velocity import VelocityConfig, VelocityNetwork, draw_times, matching_loss
+from appulse.flow.velocity import (
+    VelocityConfig,
+    VelocityNetwork,
+    draw_times,
+    keep_variance,
+    matching_loss,
+)
 
 
 def network(**config) -> VelocityNetwork:
@@ -134,3 +140,23 @@ def test_coupled_flows_are_straighter(mixture):
 
     straight, bent = (learn(mixture, LinearPath(), 250, 128, coupled) for coupled in (True, False))
     assert bend(straight) < 0.6 * bend(bent)
+
+
+def test_a_new_networks_outputs_read_features_of_context_and_time():
+    """They start at zero; if the blocks did too, both would wait for the other's gradient."""
+    net, x = VelocityNetwork(VelocityConfig(dim=2, context=3, width=32)), torch.randn(5, 2)
+    early, late = torch.tensor(0.2), torch.tensor(0.7)
+    once, other = torch.randn(2, 5, 3)
+    assert torch.equal(net(x, early, once), net(x, early, other))
+    torch.nn.init.normal_(net.out.weight)
+    change = net(x, early, once) - net.path.gaussian_rate(early) * x
+    assert not torch.allclose(net(x, early, once), net(x, early, other), atol=0.01)
+    assert not torch.allclose(net(x, late, once) - net.path.gaussian_rate(late) * x, change)
+
+
+def test_a_signal_keeps_its_size_through_new_layers():
+    layers = torch.nn.Sequential(*(torch.nn.Linear(256, 256) for _ in range(6)))
+    keep_variance(layers)
+    first, second = torch.randn(2, 500, 256)
+    change = layers(first) - layers(second)
+    assert change.std().item() == pytest.approx(2**0.5, rel=0.1)

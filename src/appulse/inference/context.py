@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ..flow.velocity import keep_variance
 from .evidence import Evidence, Kind
 
 
@@ -28,6 +29,7 @@ class ContextNetwork(nn.Module):
         )
         self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name in kinds})
         self.out = nn.Sequential(nn.SiLU(), nn.Dropout(0.0), nn.Linear(width, width))
+        keep_variance(self)
 
     def drop(self, share: float) -> None:
         """Sets how many hidden units each row goes without in training."""
