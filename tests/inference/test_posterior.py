@@ -110,7 +110,8 @@ def test_the_map_is_the_peak(posterior):
     assert abs(found[0, 0]) == pytest.approx(abs(grid[density.argmax()]), abs=0.2)
     assert found[0, 1] == pytest.approx(mean, abs=0.3 * width)
     best = posterior.log_prob(found, X)
-    assert (best >= posterior.log_prob(posterior.sample(X, 300), X).max(1) - 1e-6).all()
+    learned = 0.05  # nats between the two peaks, which are equally high in truth
+    assert (best >= posterior.log_prob(posterior.sample(X, 300), X).max(1) - learned).all()
 
 
 def test_intervals_are_quantiles(posterior):
