@@ -97,7 +97,8 @@ def main() -> None:
     results = {}
     for name, (changes, error) in CHANGES.items():
         found = [learnt(changes, error, seed) for seed in SEEDS]
-        results[name] = {key: round(np.mean([r[key] for r in found]), 3) for key in PROPERTIES}
+        means = {key: float(np.mean([r[key] for r in found])) for key in PROPERTIES}
+        results[name] = {key: round(value, 3) for key, value in means.items()}
         print(f"{name:45}", results[name], flush=True)
     print(write_result("harder_labels", results))
 
