@@ -48,27 +48,28 @@ class SupervisedConfig:
 def resnet(labels: int, seed: int = 0) -> SupervisedConfig:
     """ResNet18 for a CPU, narrower where labels are few; AstroCLIP's has a width of 64."""
     width = 16 if labels <= FEW else 32
-    return SupervisedConfig(ResNetConfig(width), _training(labels, seed, weight_decay=0.05))
+    return SupervisedConfig(ResNetConfig(width), _training(labels, seed, 4600, weight_decay=0.05))
 
 
 def conv_att(labels: int, seed: int = 0) -> SupervisedConfig:
     """Conv+Att, twice as wide as AstroCLIP's."""
     network = ConvAttConfig(channels=(16, 32, 32, 64), hidden=(64, 64))
-    return SupervisedConfig(network, _training(labels, seed, weight_decay=0.3))
+    return SupervisedConfig(network, _training(labels, seed, 2300, weight_decay=0.3))
 
 
-def _training(labels: int, seed: int, weight_decay: float) -> TrainingConfig:
-    """Validation stops it; whether twice the steps would bring more is not measured."""
+def _training(labels: int, seed: int, steps: int, weight_decay: float) -> TrainingConfig:
+    """So many steps where labels are many (benchmarks/convergence.py); validation stops it."""
     few = labels <= FEW
+    steps = 1000 if few else steps
     return TrainingConfig(
-        steps=1000 if few else 2300,
+        steps=steps,
         batch_size=32 if few else 64,
         learning_rate=5e-3,
         weight_decay=weight_decay,
-        warmup=100 if few else 230,
+        warmup=steps // 10,
         ema=0.99,
         validate_every=50,
-        patience=10 if few else 20,
+        patience=10 if few else steps // 115,
         seed=seed,
     )
 
