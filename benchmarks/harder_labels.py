@@ -26,11 +26,21 @@ CENTRES = np.array([4800.0, 6400.0, 9150.0])  # Å, of g, r, z
 Change = tuple[Any, str, Any]  # module, name, value instead
 
 
-def sloped(scatter: float, seed: int, z: np.ndarray, *others: np.ndarray) -> np.ndarray:
+def sloped(
+    scatter: float,
+    seed: int,
+    z: np.ndarray,
+    metallicity: np.ndarray,
+    mass_fraction: np.ndarray,
+    log_mass: np.ndarray,
+    a_v: np.ndarray,
+) -> np.ndarray:
     """`brightness.band_fluxes` with an attenuation law of its own for each galaxy."""
-    *stars, a_v = others
-    bare = brightness.band_fluxes(z, *stars, np.zeros_like(a_v))
-    dimmed = flux_to_magnitude(brightness.band_fluxes(z, *others)) - flux_to_magnitude(bare)
+    dusty, bare = (
+        brightness.band_fluxes(z, metallicity, mass_fraction, log_mass, dust)
+        for dust in (a_v, 0 * a_v)
+    )
+    dimmed = flux_to_magnitude(dusty) - flux_to_magnitude(bare)
     slope = scatter * np.random.default_rng(seed).standard_normal((len(z), 1))
     tilt = (CENTRES / (1 + z[:, None]) / 5500) ** slope
     return bare * 10 ** (-0.4 * dimmed * tilt)
