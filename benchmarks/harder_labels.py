@@ -37,8 +37,8 @@ def sloped(
 ) -> np.ndarray:
     """`brightness.band_fluxes` with an attenuation law of its own for each galaxy."""
     dusty, bare = (
-        brightness.band_fluxes(z, metallicity, mass_fraction, log_mass, dust)
-        for dust in (a_v, 0 * a_v)
+        brightness.band_fluxes(z, metallicity, mass_fraction, log_mass, amount)
+        for amount in (a_v, 0 * a_v)
     )
     dimmed = flux_to_magnitude(dusty) - flux_to_magnitude(bare)
     slope = scatter * np.random.default_rng(seed).standard_normal((len(z), 1))
