@@ -6,8 +6,7 @@ Galaxies without images or spectra, so a change takes seconds; means of three se
 attenuation law scatter as A(λ) (λ / 5500 Å)^δ with δ normal: Salim et al. (2018) find .3 or so.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -79,23 +78,12 @@ CHANGES: dict[str, tuple[tuple[Change, ...], float]] = {  # and the errors of ma
 }
 
 
-@contextmanager
-def changed(changes: tuple[Change, ...]) -> Iterator[None]:
-    """The survey with other settings."""
-    patches = [patch.object(*change) for change in changes]
-    for each in patches:
-        each.start()
-    try:
-        yield
-    finally:
-        for each in patches:
-            each.stop()
-
-
 def learnt(changes: tuple[Change, ...], error: float, seed: int) -> dict[str, float]:
     """R² on the catalogue by property, from magnitudes with such errors."""
     rng = np.random.default_rng(seed)
-    with changed(changes):
+    with ExitStack() as changed:
+        for change in changes:
+            changed.enter_context(patch.object(*change))
         galaxies = population.draw_population(TEST.stop, rng)
         columns = catalogue.properties(galaxies, rng)
     magnitudes = flux_to_magnitude(galaxies.flux)

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from appulse.inference.fitting import ALONE, WHOLE, FitConfig, _subset, steps_for
+from appulse.inference.estimator import EstimatorConfig
+from appulse.inference.fitting import ALONE, WHOLE, FitConfig, _subset, dropout_for, steps_for
 
 
 def test_rows_see_all_their_evidence_or_one_block_or_a_part_and_never_nothing():
@@ -37,3 +38,9 @@ def test_what_lacks_stays_away_and_each_block_is_alone_as_often():
 )
 def test_steps_follow_the_rows_within_bounds(rows, config, expected):
     assert steps_for(rows, config) == int(expected)
+
+
+@pytest.mark.parametrize(("rows", "share"), [(50, 0.1), (1000, 0.1), (3162, 0.05), (50_000, 0.0)])
+def test_few_rows_drop_more_of_the_context(rows, share):
+    assert dropout_for(rows, EstimatorConfig()) == pytest.approx(share, abs=1e-4)
+    assert dropout_for(rows, EstimatorConfig(dropout=0.3)) == 0.3

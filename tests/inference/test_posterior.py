@@ -9,7 +9,7 @@ from scipy.stats import ks_2samp, kstest, multivariate_normal, norm, truncnorm
 
 from appulse.inference.calibration import coverage, tarp, uniform_chance
 from appulse.inference.estimator import Estimator, EstimatorConfig
-from appulse.inference.fitting import BestWeights, FitConfig, dropout_for
+from appulse.inference.fitting import BestWeights, FitConfig
 from appulse.inference.posterior import CHUNK, Posterior, PosteriorConfig
 from appulse.inference.prior import IndependentPrior, Normal, Uniform
 
@@ -112,12 +112,6 @@ def test_the_map_is_the_peak(posterior):
     best = posterior.log_prob(found, X)
     learned = 0.05  # nats between the two peaks, which are equally high in truth
     assert (best >= posterior.log_prob(posterior.sample(X, 300), X).max(1) - learned).all()
-
-
-@pytest.mark.parametrize(("rows", "share"), [(50, 0.1), (1000, 0.1), (3162, 0.05), (50_000, 0.0)])
-def test_few_rows_drop_more_of_the_context(rows, share):
-    assert dropout_for(rows, EstimatorConfig()) == pytest.approx(share, abs=1e-4)
-    assert dropout_for(rows, EstimatorConfig(dropout=0.3)) == 0.3
 
 
 def test_a_fit_drops_what_its_rows_ask_for():

@@ -168,6 +168,20 @@ def test_a_write_that_fails_leaves_what_was_there_and_says_why(tmp_path, failure
     assert Index.open(path).search(make(3), k=1).ids[:, 0].tolist() == make(3).ids.tolist()
 
 
+def test_an_interrupt_just_after_the_commit_loses_nothing(tmp_path, monkeypatch):
+    path, commit = tmp_path / "i.lance", lance.LanceDataset.commit
+    Index.create(path, make(3))
+
+    def interrupted(*arguments):
+        commit(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lance.LanceDataset, "commit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Index.create(path, make(5, seed=1), overwrite=True)
+    assert len(Index.open(path).search(make(5, seed=1), k=1).ids) == 5
+
+
 def test_a_stream_is_written_piece_by_piece_from_the_callers_thread(tmp_path, monkeypatch):
     """Threads of Lance's would each keep the memory that an embedding took."""
     monkeypatch.setattr(index_module, "CHUNK", 4)
@@ -229,7 +243,7 @@ except KeyboardInterrupt:
 
 
 def test_ctrl_c_stops_a_stream_and_not_the_process(tmp_path):
-    """Nor the index that is not there yet."""
+    """And nothing is left of the index."""
     command = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "i.lance")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr

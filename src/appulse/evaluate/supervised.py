@@ -69,7 +69,7 @@ def _training(labels: int, seed: int, steps: int, weight_decay: float) -> Traini
         warmup=steps // 10,
         ema=0.99,
         validate_every=50,
-        patience=10 if few else steps // 115,
+        patience=10 if few else steps // 115,  # validations, .43 of all
         seed=seed,
     )
 

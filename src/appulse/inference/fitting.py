@@ -132,10 +132,7 @@ def steps_for(rows: int, config: FitConfig) -> int:
 
 
 def dropout_for(rows: int, config: EstimatorConfig) -> float:
-    """Of the context network, for so many rows: a tenth up to 1,000, nothing from 10,000 on.
-
-    Chosen by validation loss on the SBI benchmark (benchmarks/sbi.py).
-    """
+    """Of the context network, for so many rows: a tenth up to 1,000, nothing from 10,000 on."""
     if config.dropout is not None:
         return config.dropout
     return 0.1 * min(max(4 - math.log10(rows), 0.0), 1.0)

@@ -16,7 +16,7 @@ from lance.fragment import FragmentMetadata, write_fragments
 from ..survey.tables import as_numpy
 from .embeddings import Embeddings, as_vectors
 
-CHUNK = 16_384  # stored rows compared at once
+CHUNK = 16_384  # rows written, and stored rows compared, at once
 QUERIES = 1_024  # queries compared at once: 64 MB of similarities
 
 
@@ -194,13 +194,14 @@ def _write(
             fragments += write_fragments(table, str(path), schema, mode=mode)
         if not fragments:
             raise ValueError("nothing to store: no rows were read")
-        return lance.LanceDataset.commit(str(path), LanceOperation.Overwrite(schema, fragments))
     except BaseException:
         if mode == "create":
             shutil.rmtree(path, ignore_errors=True)
         for file in (file for fragment in fragments for file in fragment.files):
             (path / "data" / file.path).unlink(missing_ok=True)
         raise
+    # An interrupt in here may come after the commit, whose files must stay.
+    return lance.LanceDataset.commit(str(path), LanceOperation.Overwrite(schema, fragments))
 
 
 def _pieces(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
