@@ -22,10 +22,10 @@ def attend(
 ) -> Float[Tensor, "B H Q d"]:
     """Softmax attention, perhaps to the past only: the fused kernel, or plain products on a CPU.
 
-    There the fused kernel computes bfloat16 in float32; plain products train five times as fast at
-    tens of tokens, and 1.3 times at the published 778 (benchmarks/attention.py). With the products
-    of `device.fast_products` it takes eight times as long at tens of tokens, but .6 of the time at
-    778.
+    There the fused kernel computes bfloat16 in float32; plain products train six times as fast at
+    tens of tokens, and 1.3 times at the published 778. In float32, with the products of
+    `device.fast_products`, it takes four times as long at 36 tokens, as long at 400, and .6 of the
+    time at 778 (benchmarks/attention.py).
     """
     few = key.shape[-2] < MANY
     plain = query.dtype == torch.bfloat16 or (few and _products_are_fast())
