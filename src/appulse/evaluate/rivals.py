@@ -32,7 +32,7 @@ from .sample import PARTS
 from .study import Study, fewer
 from .supervised import SupervisedConfig, SupervisedLearner, conv_att, read_pixels, resnet
 
-MOCO = TrainingConfig(steps=1000, batch_size=128, learning_rate=2e-3, weight_decay=0.05, warmup=100)
+MOCO = TrainingConfig(steps=2000, batch_size=128, learning_rate=2e-3, weight_decay=0.05, warmup=200)
 MOCO_SIZE, MOCO_GALAXIES = 96, 10_000  # pixels of what views are made of; galaxies kept in memory
 FEATURE_GALAXIES = 20_000  # that feature towers are trained on
 WIDTH = 32  # of its network
