@@ -61,6 +61,7 @@ def test_pairs_by_position_respect_the_radius_and_a_store_is_not_overwritten(tmp
         observations.pair(beside, files.coadd, out, size=64)
     with pytest.raises(ValueError, match="no pair among 1 images and 10 spectra"):
         observations.pair(beside, files.coadd, tmp_path / "t.lance", size=64, radius=0.25)
+    assert [path.name for path in tmp_path.glob("[.st]*")] == ["s.lance"]  # nothing half made
 
 
 # --- training

@@ -166,7 +166,9 @@ def test_own_labels_are_learned_and_predicted(run, store, files, tmp_path):
     assert scores["galaxies"] == 80
     assert {"mag_r, R²", "mag_g, R²"} < set(scores)
     out = tmp_path / "said.parquet"
-    table = queries.predict(files.cutouts, tmp_path / "tuned", out, device="cpu")
+    names = [*files.cutouts, files.broken]
+    table = queries.predict(names, tmp_path / "tuned", out, device="cpu")
+    assert str(files.broken) in out.with_suffix(".rejects.csv").read_text()
     assert table.equals(pq.read_table(out))
     assert table.column_names == ["id", "mag_r", "mag_g"]
     assert table["id"].to_pylist() == [path.stem for path in files.cutouts]

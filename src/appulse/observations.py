@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
-
-import numpy as np
 
 from .files import Paths
 from .progress import track
@@ -14,11 +14,11 @@ from .survey.cutouts import VIEWER, CutoutService
 from .survey.download import Downloader
 from .survey.fetch import fetch_files, read_targets
 from .survey.parts import Split
-from .survey.readers import read_images, read_spectra
-from .survey.records import position
+from .survey.readers import file_by_file, iter_images, iter_spectra, some
 from .survey.rejects import Rejects
 from .survey.services import Service
 from .survey.sparcl import API, SpectrumService
+from .survey.spool import Spool
 from .survey.store import SurveyStore
 from .survey.store_append import require_new
 from .units import PIXEL_SCALE
@@ -74,25 +74,36 @@ def pair(
     """Pairs image files with spectrum files into a store; returns who was left out and why.
 
     Parts are of whole cells of the sky, .9° wide, unless `split` is random or a place is unknown.
+    Until all files are read, pixels are beside `out`: memory holds names and places, the disk
+    needs half a MB more for each galaxy. A store appears only when it is whole.
 
     Raises:
         ValueError: If something is at `out` already, nothing can be read, or nothing pairs.
     """
     require_new(out)
     bad = Rejects()
-    try:
-        pictures = read_images(images, size=size, pixel_scale=pixel_scale, rejects=bad)
-        found = read_spectra(spectra, rejects=bad)
-    finally:  # whoever has no good row needs the reasons most
-        if rejects:
-            bad.write(rejects)
-    pairing = crossmatch.pair(pictures, found, radius, by)
-    survey = pairing.survey()
-    placed = np.isfinite(position(survey)).all()
-    parts = Split(by="sky", nside=NSIDE) if placed and split == "sky" else Split()
-    store = SurveyStore.create(out, [survey], split=parts)
+    read_image = partial(iter_images, rejects=bad, size=size, pixel_scale=pixel_scale)
+    read_spectrum = partial(iter_spectra, rejects=bad)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}.") as name:
+        folder = Path(name)
+        try:
+            pictures = file_by_file(read_image, images, "read images")
+            seen = Spool(folder / "images", some(pictures, bad))
+            recorded = file_by_file(read_spectrum, spectra, "read spectra")
+            found = Spool(folder / "spectra", some(recorded, bad))
+        finally:  # whoever has no good row needs the reasons most
+            if rejects:
+                bad.write(rejects)
+        pairing = crossmatch.pair(seen, found, radius, by)
+        by_sky = split == "sky" and pairing.placed
+        parts = Split(by="sky", nside=NSIDE) if by_sky else Split()
+        surveys = track(pairing.surveys(), "write", len(pairing))
+        store = SurveyStore.create(folder / "survey", surveys, split=parts)
+        pairs = len(store)
+        (folder / "survey").rename(out)
     return {
-        "pairs": len(store),
+        "pairs": pairs,
         **pairing.left_out(),
         "duplicates": [duplicate.targetid for duplicate in store.duplicates],
         "rejected": [reject._asdict() for reject in bad],

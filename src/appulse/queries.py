@@ -1,6 +1,6 @@
 """Questions to a finished model: embeddings of files, what is similar, what is odd; own labels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from .search.embeddings import (
     with_shared_columns,
 )
 from .search.index import Index
-from .survey.readers import iter_images, iter_spectra
+from .survey.readers import some
 from .survey.rejects import Rejects
 from .survey.store import SurveyStore
 from .survey.tables import require_known, write_table
@@ -173,22 +173,30 @@ def finetune(
 
 
 def predict(
-    files: Paths, run: Path, out: Path, *, pixel_scale: float = PIXEL_SCALE, device: str = "auto"
+    files: Paths,
+    run: Path,
+    out: Path,
+    *,
+    pixel_scale: float = PIXEL_SCALE,
+    rejects: Path | None = None,
+    device: str = "auto",
 ) -> pa.Table:
-    """Writes a table of what a fine-tuned model says of image or spectrum files."""
+    """Writes a table of what a fine-tuned model says of image or spectrum files.
+
+    Raises:
+        ValueError: If no file can be read.
+    """
     require_known(out)
-    files = apart_from(out, files)
-    tuned, rejects = tuning.Finetuned.load(run), Rejects(strict=True)
-    batches: Iterator[Any] = (
-        iter_images(files, rejects, pixel_scale=pixel_scale)
-        if tuned.modality == "image"
-        else iter_spectra(files, rejects)
-    )
+    files, bad, tuned = apart_from(out, files), Rejects(), tuning.Finetuned.load(run)
+    batches = tasks.read_files(tuned.modality, files, bad, "predict", pixel_scale)
     parts = []
-    for galaxies in batches:
-        said = tuned.predict(galaxies, device=device)
-        columns = zip(tuned.names, said.reshape(len(said), -1).T, strict=True)
-        parts.append(pa.table({"id": galaxies.ids, **dict(columns)}))
+    try:
+        for galaxies in some(batches, bad):
+            said = tuned.predict(galaxies, device=device)
+            columns = zip(tuned.names, said.reshape(len(said), -1).T, strict=True)
+            parts.append(pa.table({"id": galaxies.ids, **dict(columns)}))
+    finally:  # whoever has no good row needs the reasons most
+        bad.write(rejects or out.with_suffix(".rejects.csv"))
     table = pa.concat_tables(parts)
     write_table(table, out)
     return table

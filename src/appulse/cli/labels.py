@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from .options import Device, Files, Json, PixelScale, show
+from .options import Device, Files, Json, PixelScale, RejectsTable, show
 
 
 def finetune(
@@ -68,6 +68,7 @@ def predict(
     model: Path,
     out: Path,
     pixel_scale: PixelScale = 0.262,
+    rejects: RejectsTable = None,
     device: Device = "auto",
 ) -> None:
     """Say what a fine-tuned model makes of files of images or spectra.
@@ -83,7 +84,9 @@ def predict(
     """
     from .. import queries
 
-    table = queries.predict(files, model, out, pixel_scale=pixel_scale, device=device)
+    table = queries.predict(
+        files, model, out, pixel_scale=pixel_scale, rejects=rejects, device=device
+    )
     print(f"{len(table)} rows in {out}")
 
 

@@ -1,5 +1,6 @@
 """Which image and which spectrum are the same galaxy."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,9 +12,13 @@ from jaxtyping import Bool, Float, Int
 from .images import Images
 from .positions import Positions, on_sky
 from .spectra import Spectra
+from .spool import Spool
+from .store_append import PIECE_ROWS
 from .survey import Survey
 
-Placed = Images | Spectra | Positions
+Pictures = Images | Spool[Images]
+Recorded = Spectra | Spool[Spectra]
+Placed = Pictures | Recorded | Positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +34,8 @@ class Pairing:
         ambiguous_images, ambiguous_spectra: Rows that have, or are, one of several candidates.
     """
 
-    images: Images
-    spectra: Spectra
+    images: Pictures
+    spectra: Recorded
     image_rows: Int[np.ndarray, "P"]
     spectrum_rows: Int[np.ndarray, "P"]
     separation: Float[np.ndarray, "P"]
@@ -44,6 +49,13 @@ class Pairing:
     def __len__(self) -> int:
         return len(self.image_rows)
 
+    @property
+    def placed(self) -> bool:
+        """Whether every pair has a position, be it of its image or of its spectrum."""
+        sides = ((self.images, self.image_rows), (self.spectra, self.spectrum_rows))
+        known = [np.isfinite(side.ra[rows] + side.dec[rows]) for side, rows in sides]
+        return bool(np.logical_or(*known).all())
+
     def left_out(self) -> dict[str, list[str]]:
         """Ids of the rows in no pair, by reason."""
         return {
@@ -55,8 +67,8 @@ class Pairing:
             "ambiguous_spectra": self.spectra.ids[self.ambiguous_spectra].tolist(),
         }
 
-    def survey(self) -> Survey:
-        """The pairs, named by their spectra's ids; column `image_id` keeps the images'.
+    def survey(self, pairs: slice = slice(None)) -> Survey:
+        """All pairs or some, named by their spectra's ids; column `image_id` keeps the images'.
 
         Raises:
             ValueError: If there are none.
@@ -66,14 +78,24 @@ class Pairing:
                 f"no pair among {len(self.images)} images and {len(self.spectra)} spectra "
                 f"({len(self.ambiguous_images)} images ambiguous); check radius and coordinates"
             )
-        images, spectra = self.images[self.image_rows], self.spectra[self.spectrum_rows]
+        images = self.images[self.image_rows[pairs]]
+        spectra = self.spectra[self.spectrum_rows[pairs]]
         columns = {"image_id": images.ids}
         return Survey(replace(images, ids=spectra.ids), spectra, columns)
 
+    def surveys(self) -> Iterator[Survey]:
+        """As `survey`, some pairs at a time.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        for start in range(0, max(len(self), 1), PIECE_ROWS):
+            yield self.survey(slice(start, start + PIECE_ROWS))
+
 
 def pair(
-    images: Images,
-    spectra: Spectra,
+    images: Pictures,
+    spectra: Recorded,
     radius: float = 1.0,
     by: Literal["position", "id"] = "position",
 ) -> Pairing:
@@ -151,7 +173,7 @@ def _placed(side: Placed) -> Int[np.ndarray, "N"]:
     """Rows with a position."""
     rows = np.flatnonzero(on_sky(side.ra, side.dec))
     if not len(rows):
-        what = type(side).__name__.lower()
+        what = type(side[:1]).__name__.lower()
         raise ValueError(
             f"none of the {len(side)} {what} has a position, ra from -180 to 360 and dec "
             "from -90 to 90; give coordinates, or match by id"

@@ -9,6 +9,7 @@ from astropy.io.fits import HDUList
 from jaxtyping import Float
 
 from ..files import Paths, expand_paths
+from ..progress import track
 from ..units import PIXEL_SCALE
 from . import desi, hdf5, legacy, sdss, spectral_tables
 from .bounded import open_fits
@@ -52,7 +53,7 @@ def read_images(
     """
     collected = Rejects(strict=True) if rejects is None else rejects
     parts = iter_images(paths, collected, size=size, pixel_scale=pixel_scale)
-    return Images.concatenate(_some(list(parts), collected))
+    return Images.concatenate(list(some(parts, collected)))
 
 
 def read_spectra(
@@ -76,13 +77,26 @@ def read_spectra(
         ValueError: Naming file, row and reason of a bad row, or if no row is good.
     """
     collected = Rejects(strict=True) if rejects is None else rejects
-    return Spectra.concatenate(_some(list(iter_spectra(paths, collected, grid=grid)), collected))
+    parts = iter_spectra(paths, collected, grid=grid)
+    return Spectra.concatenate(list(some(parts, collected)))
 
 
-def _some(parts: list[Part], rejects: Rejects) -> list[Part]:
-    if not parts:
+def some(parts: Iterator[Part], rejects: Rejects) -> Iterator[Part]:
+    """The same parts; raises ValueError if there are none."""
+    first = next(parts, None)
+    if first is None:
         raise ValueError(f"nothing could be read: {_first_of(rejects)}")
-    return parts
+    yield first
+    yield from parts
+
+
+def file_by_file(
+    read: Callable[[Path], Iterator[Part]], paths: Paths, title: str
+) -> Iterator[Part]:
+    """What `read` makes of each file, with a progress bar that counts the files."""
+    files = expand_paths(paths)
+    for (file,) in track(([file] for file in files), title, len(files)):
+        yield from read(file)
 
 
 def _first_of(rejects: Rejects) -> str:

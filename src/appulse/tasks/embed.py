@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import chain, groupby, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,9 +16,9 @@ from ..align.model import Model
 from ..device import Precision
 from ..files import Paths
 from ..progress import track
-from ..search.embeddings import COORDINATE, REDSHIFT, STRUCTURE, Embeddings, named
+from ..search.embeddings import COORDINATE, REDSHIFT, STRUCTURE, Embeddings, Modality, named
 from ..survey.images import Images
-from ..survey.readers import iter_images, iter_spectra, modality_of
+from ..survey.readers import file_by_file, iter_images, iter_spectra, modality_of
 from ..survey.rejects import Rejects
 from ..survey.resample import SCALE_TOLERANCE
 from ..survey.spectra import Spectra
@@ -164,10 +165,20 @@ def stream_files(
             stacklevel=2,
         )
     options: dict[str, Any] = {"device": device, "precision": precision, "rejects": rejects}
-    if modality_of(files) == "image":
-        images = iter_images(files, rejects, pixel_scale=pixel_scale)
-        return stream_images(model, images, **options)
-    return stream_spectra(model, iter_spectra(files, rejects), **options)
+    modality = modality_of(files)
+    stream = stream_images if modality == "image" else stream_spectra
+    batches = read_files(modality, files, rejects, f"embed {modality} files", pixel_scale)
+    return stream(model, batches, **options)
+
+
+def read_files(
+    modality: Modality, files: Paths, rejects: Rejects, title: str, pixel_scale: float = PIXEL_SCALE
+) -> Iterator[Any]:
+    """Images or spectra, one file after another, with a progress bar."""
+    if modality == "spectrum":
+        return file_by_file(partial(iter_spectra, rejects=rejects), files, title)
+    read_image = partial(iter_images, rejects=rejects, pixel_scale=pixel_scale)
+    return file_by_file(read_image, files, title)
 
 
 def embed_survey(
