@@ -4,6 +4,7 @@ Shapes: B batch, D width of the data.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,6 +28,11 @@ def invert(
     return solve(field, x, 1.0, 0.0, method=method, steps=steps, tolerance=tolerance)
 
 
+def standard_normal(noise: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
+    """Log density of N(0, I) in nats."""
+    return -0.5 * (noise.square() + math.log(2 * math.pi)).sum(-1)
+
+
 def log_density(
     field: Field,
     x: Float[Tensor, "*B D"],
@@ -37,8 +43,9 @@ def log_density(
     probes: int | None = None,
     generator: torch.Generator | None = None,
     exact_up_to: int = EXACT_TRACE,
+    log_noise: Callable[[Tensor], Tensor] = standard_normal,
 ) -> Float[Tensor, "*B"]:
-    """log p(x) in nats: log N(noise; 0, I) − ∫ div V dt (Chen et al. 2018, theorem 1).
+    """log p(x) in nats: log p(noise) − ∫ div V dt (Chen et al. 2018, theorem 1).
 
     Args:
         probes: Random vectors of Hutchinson's trace estimator (Grathwohl et al. 2019), whose
@@ -46,6 +53,7 @@ def log_density(
             one probe above.
         generator: Of the probes.
         exact_up_to: That D.
+        log_noise: Log density of the noise, N(0, I) unless given.
     """
     width = x.shape[-1]
     if probes is None and width > exact_up_to:
@@ -60,7 +68,7 @@ def log_density(
     start = torch.cat([x, torch.zeros_like(x[..., :1])], -1)
     end = solve(augmented, start, 1.0, 0.0, method=method, steps=steps, tolerance=tolerance)
     noise, change = end[..., :-1], end[..., -1]
-    return -0.5 * noise.square().sum(-1) - 0.5 * width * math.log(2 * math.pi) + change
+    return log_noise(noise) + change
 
 
 def _divergence(

@@ -101,14 +101,12 @@ class RegressionAdjustment(nn.Module):
         x, u, widths = (features - self.mean) / self.sd, u.double(), _widths(evidence)
         rest = u[:, None].repeat(1, len(self.constant), 1)
         pull = torch.zeros(rest.shape)
-        for subset in range(1, len(self.constant)):
-            bits = torch.tensor([bool(subset >> k & 1) for k in range(len(widths))])
-            rows = (evidence.present | ~bits).all(1)
+        for subset, blocks, rows in evidence.subsets():
             if rows.sum() < FEWEST:
                 continue
             for k, y in enumerate(u[rows].T):
                 others = [self._fit(part, k, rest[rows, part, k]) for part in _parts(subset)]
-                used = bits.repeat_interleave(widths)
+                used = blocks.repeat_interleave(widths)
                 fit = best_fit(x[rows], y, used, others, self.outliers)
                 self._keep(fit, subset, k)
                 rest[rows, subset, k] = fit.rest
@@ -139,7 +137,7 @@ class RegressionAdjustment(nn.Module):
         self, evidence: Evidence, pull: Float[Tensor, "B P D"] | None = None
     ) -> Coordinates:
         """The coordinates of each observation; of rows that were learned, without their pull."""
-        subset = self._subsets(evidence)
+        subset = evidence.subset
         standard = (_features(evidence) - self.mean) / self.sd
         shift = self.constant[subset]
         for one in subset.unique():
@@ -149,10 +147,6 @@ class RegressionAdjustment(nn.Module):
             shift = shift - pull[torch.arange(len(pull)), subset]
         mixture = (self.core[subset], self.wide[subset], self.share[subset])
         return Coordinates(shift, self.root[subset], *mixture)
-
-    def _subsets(self, evidence: Evidence) -> Int[Tensor, "B"]:
-        present = evidence.present
-        return (present * 2 ** torch.arange(present.shape[1], device=present.device)).sum(1)
 
 
 def _parts(subset: int) -> list[int]:

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ..flow.density import log_density
+from ..flow.density import invert, log_density
 from ..flow.ode import Rows, solve
 from ..flow.velocity import VelocityConfig, VelocityNetwork, draw_times, matching_loss
 from .adjustment import Coordinates, RegressionAdjustment
 from .context import ContextNetwork
 from .evidence import Evidence, Kind
+from .noise import Noise, NoiseFit
 
 SAMPLE_STEPS = 16  # midpoint
 DENSITY_STEPS = 16  # RK4: a density is wrong as soon as it is not normalised
@@ -34,14 +35,16 @@ class EstimatorConfig:
 
 
 class Condition(NamedTuple):
-    """What one observation fixes: a context, and what r is in u."""
+    """What one observation fixes: a context, what r is in u, and the noise that r comes from."""
 
     context: Float[Tensor, "B C"]
     coordinates: Coordinates
+    noise: Noise
 
     def take(self, rows: Int[Tensor, "N"]) -> "Condition":
         """Those of some observations."""
-        return Condition(self.context[rows], Coordinates(*(a[rows] for a in self.coordinates)))
+        coordinates = Coordinates(*(a[rows] for a in self.coordinates))
+        return Condition(self.context[rows], coordinates, Noise(*(a[rows] for a in self.noise)))
 
 
 class Estimator(nn.Module):
@@ -54,6 +57,7 @@ class Estimator(nn.Module):
         self.network = ContextNetwork(kinds, config.width)
         sizes = VelocityConfig(dim, config.width, config.width, config.depth, config.condition)
         self.velocity = VelocityNetwork(sizes)
+        self.noise = NoiseFit(dim, 2 ** len(kinds))
 
     def learn_scales(self, u: Float[Tensor, "B D"], evidence: Evidence) -> Float[Tensor, "B P D"]:
         """Fits the regression and the standardisation of the inputs; before training.
@@ -68,7 +72,8 @@ class Estimator(nn.Module):
         self, evidence: Evidence, pull: Float[Tensor, "B P D"] | None = None
     ) -> Condition:
         """What the evidence fixes."""
-        return Condition(self.network(evidence), self.adjustment(evidence, pull))
+        coordinates = self.adjustment(evidence, pull)
+        return Condition(self.network(evidence), coordinates, self.noise(evidence.subset))
 
     def loss(
         self,
@@ -89,10 +94,28 @@ class Estimator(nn.Module):
         return matching_loss(self.velocity, r, torch.randn_like(r), t, context).mean()
 
     @torch.no_grad()
+    def learn_noise(
+        self,
+        u: Float[Tensor, "B D"],
+        evidence: Evidence,
+        pull: Float[Tensor, "B P D"] | None,
+        held: Bool[Tensor, "B"],
+    ) -> None:
+        """Fits the noise to rows, some of them held out; after training."""
+        for subset, blocks, rows in evidence.subsets():
+            if rows.any():
+                part = evidence[rows].keep(blocks.expand(int(rows.sum()), -1))
+                condition = self.condition(part, None if pull is None else pull[rows])
+                r, field = condition.coordinates.r(u[rows, None]), self._field(condition.context)
+                noise = invert(field, r, method="midpoint", steps=SAMPLE_STEPS)
+                self.noise.learn(subset, noise[:, 0], held[rows])
+
+    @torch.no_grad()
     def sample(self, noise: Float[Tensor, "B S D"], condition: Condition) -> Float[Tensor, "B S D"]:
         """Noise carried to u."""
         field = self._field(condition.context)
-        r = solve(field, noise, method="midpoint", steps=SAMPLE_STEPS)
+        start = condition.noise.scaled(noise)
+        r = solve(field, start, method="midpoint", steps=SAMPLE_STEPS)
         return condition.coordinates.u(r)
 
     def log_prob(self, u: Float[Tensor, "B S D"], condition: Condition) -> Float[Tensor, "B S"]:
@@ -104,6 +127,7 @@ class Estimator(nn.Module):
             method="rk4",
             steps=DENSITY_STEPS,
             exact_up_to=r.shape[-1],
+            log_noise=condition.noise.log_prob,
         )
         return density + condition.coordinates.log_slope(u)
 

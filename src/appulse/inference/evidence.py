@@ -3,13 +3,13 @@
 Shapes: B observations, N members of a set, F features, K blocks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Block: TypeAlias = Any  # (B, F) numbers, (B, N, F) sets, or a list of B sets (n_i, F)
@@ -48,6 +48,20 @@ class Evidence:
     def present(self) -> Bool[Tensor, "B K"]:
         """Which blocks each observation has."""
         return torch.stack([there.any(1) for there in self.members.values()], 1)
+
+    @property
+    def subset(self) -> Int[Tensor, "B"]:
+        """Number of each observation's subset of the blocks: bit k for the k-th."""
+        present = self.present
+        return (present * 2 ** torch.arange(present.shape[1], device=present.device)).sum(1)
+
+    def subsets(self) -> Iterator[tuple[int, Bool[Tensor, "K"], Bool[Tensor, "B"]]]:
+        """Each subset but the empty one: its number, its blocks, and the rows that hold them."""
+        present = self.present
+        for subset in range(1, 2 ** len(self.kinds)):
+            blocks = torch.tensor([bool(subset >> k & 1) for k in range(len(self.kinds))])
+            blocks = blocks.to(present.device)
+            yield subset, blocks, (present | ~blocks).all(1)
 
     def keep(self, kept: Bool[Tensor, "B K"]) -> "Evidence":
         """The evidence without the blocks that are not kept."""

@@ -21,6 +21,7 @@ from .prior import Prior
 VALIDATION_DRAWS = 16  # times per validation row
 LOSS = "validation_loss"  # its name beside the weights
 FEWEST = 20  # rows to learn from
+NOISE_ROWS = 2048  # that the noise is fitted to after training, held-out ones first
 # Where there are several blocks: share of the rows that see all their evidence, and of those that
 # see one block; the others see a random part.
 WHOLE, ALONE = 0.3, 0.6
@@ -170,7 +171,10 @@ def fit_estimator(
         device=str(device),
         title="posterior",
     )
-    return best.restore(estimator)
+    loss = best.restore(estimator)
+    some = rows.take(order[:NOISE_ROWS]).to(device)
+    estimator.eval().learn_noise(*some, torch.arange(len(some.u), device=device) < held)
+    return loss
 
 
 def _training_config(config: FitConfig, rows: int, seed: int) -> TrainingConfig:
