@@ -3,15 +3,16 @@
     python benchmarks/ablations.py ../shared/sbi [--tasks two_moons slcp] [--budget 1000]
 
 One part at a time is changed: parameters as they are instead of where the prior is N(0, I); no
-regression taken out; training times drawn evenly; no average of the weights; half and twice the
-steps. Scored by the mean negative log density of fresh simulations, which is what a setting may be
-chosen by, and by C2ST (see sbi.py), which it may not. Seeds are none of sbi.py's.
+regression taken out; the flow's noise left at N(0, I); training times drawn evenly; no average of
+the weights; half and twice the steps. Scored by the mean negative log density of fresh simulations,
+which is what a setting may be chosen by, and by C2ST (see sbi.py), which it may not. Seeds are none
+of sbi.py's.
 """
 
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -24,6 +25,7 @@ import torch
 from appulse.inference.adjustment import RegressionAdjustment
 from appulse.inference.estimator import EstimatorConfig
 from appulse.inference.fitting import FitConfig, PosteriorConfig, steps_for
+from appulse.inference.noise import NoiseFit
 from appulse.inference.posterior import Posterior
 from appulse.inference.prior import IndependentPrior, Marginal, Normal, Prior
 from record import RESULTS, write_result
@@ -45,19 +47,18 @@ def settings(n: int) -> dict[str, PosteriorConfig]:
         "default": PosteriorConfig(),
         "no transform": PosteriorConfig(),
         "no regression": PosteriorConfig(),
+        "standard noise": PosteriorConfig(),
         "even times": PosteriorConfig(EstimatorConfig(time_power=0.0)),
         **{name: PosteriorConfig(fit=changed) for name, changed in fits.items()},
     }
 
 
 @contextmanager
-def regression(used: bool) -> Iterator[None]:
-    """Without it, u is what the flow learns."""
-    if used:
+def without(name: str) -> Iterator[None]:
+    """Leaves out what learns before the flow, or after it."""
+    parts = {"no regression": RegressionAdjustment, "standard noise": NoiseFit}
+    with patch.object(parts[name], "learn", lambda *_: None) if name in parts else nullcontext():
         yield
-    else:
-        with patch.object(RegressionAdjustment, "learn", lambda *_: None):
-            yield
 
 
 def untransformed(theta: np.ndarray) -> Prior:
@@ -74,7 +75,7 @@ def fit_as(name: str, config: PosteriorConfig, task: str, folder: Path) -> Calla
 
     def fit(theta: np.ndarray, x: np.ndarray, before: Prior, seed: int) -> tuple[Sampler, Any]:
         used = untransformed(theta) if name == "no transform" else before
-        with regression(name != "no regression"):
+        with without(name):
             chosen = replace(config, seed=seed)
             posterior = Posterior.fit(theta, x, used, chosen, device="cpu")
         fresh = before.sample(FRESH, 1000 + seed).numpy()

@@ -290,8 +290,8 @@ def test_refitting_goes_on_from_the_weights(posterior):
     theta, x = fold(1000, 7)
     more = FitConfig(steps=20, batch_size=128, learning_rate=1e-5)
     again = posterior.refit(theta, x, more)
-    assert again.sample(X, 200) == pytest.approx(posterior.sample(X, 200), abs=0.05)
-    assert not np.array_equal(again.sample(X, 200), posterior.sample(X, 200))
+    change = np.abs(again.sample(X, 200) - posterior.sample(X, 200))
+    assert 0 < change.mean() < 0.05  # by what the new rows say of the noise
     with pytest.raises(ValueError, match="3 features; in training it held vectors of 2"):
         posterior.refit(theta, np.zeros((1000, 3)))
 

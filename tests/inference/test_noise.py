@@ -1,0 +1,78 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Normal
+
+from appulse.inference.estimator import Estimator, EstimatorConfig
+from appulse.inference.evidence import gather
+from appulse.inference.noise import NoiseFit
+
+
+def _still(names):
+    """An estimator whose flow moves nothing, so that u is its noise."""
+    kinds = gather({name: np.zeros((1, 2)) for name in names}).kinds
+    estimator = Estimator(2, kinds, EstimatorConfig(width=8, depth=1)).eval()
+    for weight in estimator.velocity.parameters():
+        weight.data.zero_()
+    return estimator
+
+
+def test_mean_is_of_all_rows_and_scale_of_those_held_out():
+    noise = torch.from_numpy(np.random.default_rng(0).normal(0.3, 1.0, (4000, 3))).float()
+    held = torch.arange(4000) < 2000
+    noise[held] = 0.3 + 1.5 * (noise[held] - 0.3)
+    fit = NoiseFit(3, 4)
+    fit.learn(2, noise, held)
+    mean, scale = fit(torch.tensor([2, 1]))
+    assert mean[0].numpy() == pytest.approx(0.3, abs=0.08)
+    assert float(scale[0]) == pytest.approx(1.5, abs=0.04)
+    assert mean[1].tolist() == [0, 0, 0]  # another subset
+    assert scale[1] == 1
+
+
+def test_few_rows_change_little():
+    fit = NoiseFit(1, 2)
+    fit.learn(1, torch.full((5, 1), 2.0), torch.tensor([True, False, False, False, False]))
+    mean, scale = fit(torch.tensor([1]))
+    assert 0 < float(mean) < 0.25
+    assert 1 < float(scale) < 1.05
+    fit.learn(1, torch.zeros(5, 1), torch.zeros(5, dtype=torch.bool))  # none held out
+    assert float(fit(torch.tensor([1])).scale) == 1
+
+
+def test_density_and_samples_are_those_of_the_fitted_noise():
+    """Each subset of the evidence has a normal of its own, which a flow at rest hands on."""
+    rng = np.random.default_rng(1)
+    estimator, blocks = _still("ab"), {name: np.zeros((6000, 2)) for name in "ab"}
+    blocks["b"][:4000] = np.nan  # a third of the rows has both
+    u = torch.from_numpy(rng.normal([1.0, -0.5], 2.0, (6000, 2))).float()
+    u[4000:] = u[4000:] / 4
+    evidence = gather(blocks)
+    estimator.learn_noise(u, evidence, None, torch.arange(6000) % 2 == 0)
+    asked = gather({"a": np.zeros((2, 2)), "b": np.array([[np.nan] * 2, [0.0] * 2])})
+    condition = estimator.condition(asked)
+    noise = torch.from_numpy(rng.normal(size=(2, 20_000, 2))).float()
+    made = estimator.sample(noise, condition)
+    wide, narrow = 4 + (0.25**2 + 0.125**2) / 2, 0.25 + (0.5**2 + 0.25**2) / 2
+    mixed = (2 / 3 * wide + 1 / 3 * narrow) ** 0.5  # about the mean of both, (.75, -.375)
+    assert made[1].std(0).numpy() == pytest.approx(0.5, rel=0.05)
+    assert made[1].mean(0).numpy() == pytest.approx([0.25, -0.125], abs=0.03)
+    assert made[0].mean(0).numpy() == pytest.approx([0.75, -0.375], abs=0.06)
+    assert made[0].std(0).mean().item() == pytest.approx(mixed, rel=0.05)
+    points = torch.tensor([[0.0, 0.0], [2.0, -1.0]])[None].repeat(2, 1, 1)
+    law = Normal(condition.noise.mean[:, None], condition.noise.scale[:, None, None])
+    np.testing.assert_allclose(
+        estimator.log_prob(points, condition).detach(), law.log_prob(points).sum(-1), rtol=1e-4
+    )
+    assert condition.take(torch.tensor([1])).noise.scale.tolist() == pytest.approx(
+        [condition.noise.scale[1].item()]
+    )
+
+
+def test_standard_noise_until_it_has_learned():
+    estimator = _still("a")
+    condition = estimator.condition(gather({"a": np.zeros((1, 2))}))
+    density = estimator.log_prob(torch.zeros(1, 1, 2), condition)
+    assert density.item() == pytest.approx(-math.log(2 * math.pi))
