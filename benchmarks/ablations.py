@@ -25,7 +25,7 @@ import torch
 from appulse.inference.adjustment import RegressionAdjustment
 from appulse.inference.estimator import EstimatorConfig
 from appulse.inference.fitting import FitConfig, PosteriorConfig, steps_for
-from appulse.inference.noise import NoiseFit
+from appulse.inference.noise import SubsetNoise
 from appulse.inference.posterior import Posterior
 from appulse.inference.prior import IndependentPrior, Marginal, Normal, Prior
 from record import RESULTS, write_result
@@ -56,8 +56,11 @@ def settings(n: int) -> dict[str, PosteriorConfig]:
 @contextmanager
 def without(name: str) -> Iterator[None]:
     """Leaves out what learns before the flow, or after it."""
-    parts = {"no regression": RegressionAdjustment, "standard noise": NoiseFit}
-    with patch.object(parts[name], "learn", lambda *_: None) if name in parts else nullcontext():
+    parts = {
+        "no regression": (RegressionAdjustment, "learn"),
+        "standard noise": (SubsetNoise, "set"),
+    }
+    with patch.object(*parts[name], lambda *_: None) if name in parts else nullcontext():
         yield
 
 

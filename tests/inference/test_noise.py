@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch.distributions import Normal
 
+from appulse.inference.ensemble import learn_noise
 from appulse.inference.estimator import Estimator, EstimatorConfig
 from appulse.inference.evidence import gather
-from appulse.inference.noise import NoiseFit
+from appulse.inference.noise import fit_noise
 
 
 def _still(names):
@@ -20,26 +21,36 @@ def _still(names):
 
 
 def test_mean_is_of_all_rows_and_scale_of_those_held_out():
-    noise = torch.from_numpy(np.random.default_rng(0).normal(0.3, 1.0, (4000, 3))).float()
+    noise = torch.from_numpy(np.random.default_rng(0).normal(0.3, 1.0, (1, 4000, 3))).float()
     held = torch.arange(4000) < 2000
-    noise[held] = 0.3 + 1.5 * (noise[held] - 0.3)
-    fit = NoiseFit(3, 4)
-    fit.learn(2, noise, held)
-    mean, scale = fit(torch.tensor([2, 1]))
-    assert mean[0].numpy() == pytest.approx(0.3, abs=0.08)
-    assert float(scale[0]) == pytest.approx(1.5, abs=0.04)
-    assert mean[1].tolist() == [0, 0, 0]  # another subset
-    assert scale[1] == 1
+    noise[:, held] = 0.3 + 1.5 * (noise[:, held] - 0.3)
+    means, scale = fit_noise(noise, held)
+    assert means.numpy() == pytest.approx(0.3, abs=0.08)
+    assert float(scale) == pytest.approx(1.5, abs=0.04)
 
 
 def test_few_rows_change_little():
-    fit = NoiseFit(1, 2)
-    fit.learn(1, torch.full((5, 1), 2.0), torch.tensor([True, False, False, False, False]))
-    mean, scale = fit(torch.tensor([1]))
-    assert 0 < float(mean) < 0.25
+    means, scale = fit_noise(torch.full((1, 5, 1), 2.0), torch.arange(5) < 1)
+    assert 0 < float(means) < 0.25
     assert 1 < float(scale) < 1.05
-    fit.learn(1, torch.zeros(5, 1), torch.zeros(5, dtype=torch.bool))  # none held out
-    assert float(fit(torch.tensor([1])).scale) == 1
+    assert float(fit_noise(torch.zeros(1, 5, 1), torch.arange(5) < 0)[1]) == 1  # none held out
+
+
+@pytest.mark.parametrize("disagreement", [0.0, 0.5, 3.0])
+def test_flows_that_disagree_are_as_wide_together_as_the_rows(disagreement):
+    """Their mixture has the rows' variance about the mean of what they say."""
+    rng = np.random.default_rng(2)
+    rows = rng.normal(0, 1.3, (20_000, 2))
+    shifts = disagreement * rng.normal(size=(4, 20_000, 2))
+    shifts -= shifts.mean(0)
+    noise = torch.from_numpy(rows - shifts).float()
+    means, scale = fit_noise(noise, torch.arange(20_000) >= 0)
+    drawn = shifts + float(scale) * rng.normal(size=shifts.shape)
+    if disagreement < 1:
+        assert drawn.std() == pytest.approx(1.3, rel=0.01)
+    else:
+        assert float(scale) == 0.5
+    assert means.numpy() == pytest.approx(0, abs=0.05)
 
 
 def test_density_and_samples_are_those_of_the_fitted_noise():
@@ -50,7 +61,7 @@ def test_density_and_samples_are_those_of_the_fitted_noise():
     u = torch.from_numpy(rng.normal([1.0, -0.5], 2.0, (6000, 2))).float()
     u[4000:] = u[4000:] / 4
     evidence = gather(blocks)
-    estimator.learn_noise(u, evidence, None, torch.arange(6000) % 2 == 0)
+    learn_noise([estimator], u, evidence, None, torch.arange(6000) % 2 == 0)
     asked = gather({"a": np.zeros((2, 2)), "b": np.array([[np.nan] * 2, [0.0] * 2])})
     condition = estimator.condition(asked)
     noise = torch.from_numpy(rng.normal(size=(2, 20_000, 2))).float()

@@ -7,10 +7,30 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .estimator import Condition, Estimator
+from .evidence import Evidence
+from .noise import fit_noise
+
+
+def learn_noise(
+    members: Sequence[Estimator],
+    u: Float[Tensor, "B D"],
+    evidence: Evidence,
+    pull: Float[Tensor, "B P D"] | None,
+    held: Bool[Tensor, "B"],
+) -> None:
+    """Fits the noise of trained members to rows, some of which they did not learn from."""
+    for subset, blocks, rows in evidence.subsets():
+        if rows.any():
+            part = evidence[rows].keep(blocks.expand(int(rows.sum()), -1))
+            some = (u[rows], part, None if pull is None else pull[rows])
+            noise = torch.stack([member.carry_back(*some) for member in members])
+            means, scale = fit_noise(noise, held[rows])
+            for member, mean in zip(members, means, strict=True):
+                member.noise.set(subset, mean, scale)
 
 
 def carry(

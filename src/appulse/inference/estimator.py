@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..flow.density import invert, log_density
@@ -16,7 +16,7 @@ from ..flow.velocity import VelocityConfig, VelocityNetwork, draw_times, matchin
 from .adjustment import Coordinates, RegressionAdjustment
 from .context import ContextNetwork
 from .evidence import Evidence, Kind
-from .noise import Noise, NoiseFit
+from .noise import Noise, SubsetNoise
 
 SAMPLE_STEPS = 16  # midpoint
 DENSITY_STEPS = 16  # RK4: a density is wrong as soon as it is not normalised
@@ -57,7 +57,7 @@ class Estimator(nn.Module):
         self.network = ContextNetwork(kinds, config.width)
         sizes = VelocityConfig(dim, config.width, config.width, config.depth, config.condition)
         self.velocity = VelocityNetwork(sizes)
-        self.noise = NoiseFit(dim, 2 ** len(kinds))
+        self.noise = SubsetNoise(dim, 2 ** len(kinds))
 
     def learn_scales(self, u: Float[Tensor, "B D"], evidence: Evidence) -> Float[Tensor, "B P D"]:
         """Fits the regression and the standardisation of the inputs; before training.
@@ -94,21 +94,13 @@ class Estimator(nn.Module):
         return matching_loss(self.velocity, r, torch.randn_like(r), t, context).mean()
 
     @torch.no_grad()
-    def learn_noise(
-        self,
-        u: Float[Tensor, "B D"],
-        evidence: Evidence,
-        pull: Float[Tensor, "B P D"] | None,
-        held: Bool[Tensor, "B"],
-    ) -> None:
-        """Fits the noise to rows, some of them held out; after training."""
-        for subset, blocks, rows in evidence.subsets():
-            if rows.any():
-                part = evidence[rows].keep(blocks.expand(int(rows.sum()), -1))
-                condition = self.condition(part, None if pull is None else pull[rows])
-                r, field = condition.coordinates.r(u[rows, None]), self._field(condition.context)
-                noise = invert(field, r, method="midpoint", steps=SAMPLE_STEPS)
-                self.noise.learn(subset, noise[:, 0], held[rows])
+    def carry_back(
+        self, u: Float[Tensor, "B D"], evidence: Evidence, pull: Float[Tensor, "B P D"] | None
+    ) -> Float[Tensor, "B D"]:
+        """The noise that would become u."""
+        condition = self.condition(evidence, pull)
+        r, field = condition.coordinates.r(u[:, None]), self._field(condition.context)
+        return invert(field, r, method="midpoint", steps=SAMPLE_STEPS)[:, 0]
 
     @torch.no_grad()
     def sample(self, noise: Float[Tensor, "B S D"], condition: Condition) -> Float[Tensor, "B S D"]:

@@ -1,7 +1,7 @@
 """Training one estimator on simulations or on a catalogue, with the shared training loop."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..training.loop import TrainingConfig, train
 from ..training.run import RunFolder, digest, save_tensors
+from .ensemble import learn_noise
 from .estimator import Estimator, EstimatorConfig
 from .evidence import Evidence
 from .prior import Prior
@@ -139,27 +140,45 @@ def dropout_for(rows: int, config: EstimatorConfig) -> float:
     return 0.1 * min(max(4 - math.log10(rows), 0.0), 1.0)
 
 
-def fit_estimator(
+def fit_estimators(
+    members: Sequence[Estimator],
+    rows: Rows,
+    config: PosteriorConfig,
+    folder: Path,
+    device: torch.device,
+) -> list[float]:
+    """Trains an ensemble in place, with the same rows held out from all, and then its noise.
+
+    Returns:
+        The validation losses.
+    """
+    count, rng = len(rows.u), torch.Generator().manual_seed(config.seed)
+    rows = rows.take(torch.randperm(count, generator=rng)).to(device)
+    held = torch.arange(count, device=device) < max(int(config.fit.validation * count), 1)
+    losses = [
+        _fit_estimator(member, rows, held, config.fit, folder / f"member-{k}", config.seed + k)
+        for k, member in enumerate(members)
+    ]
+    some = rows.take(torch.arange(min(NOISE_ROWS, count), device=device))
+    learn_noise(members, *some, held[:NOISE_ROWS])
+    return losses
+
+
+def _fit_estimator(
     estimator: Estimator,
     rows: Rows,
+    held: Bool[Tensor, "B"],
     config: FitConfig,
     folder: Path,
     seed: int,
-    device: torch.device,
 ) -> float:
-    """Trains in place and leaves the weights of the best validation loss.
+    """Trains in place and leaves the weights of the best validation loss, which it returns.
 
     The run folder makes it resumable; `best.safetensors` in it holds those weights so far.
-
-    Returns:
-        The validation loss.
     """
-    estimator.network.drop(dropout_for(len(rows.u), estimator.config))
-    rng = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(rows.u), generator=rng)
-    held = min(max(int(config.validation * len(order)), 1), len(order) - 1)
-    validation, training = rows.take(order[:held]).to(device), rows.take(order[held:]).to(device)
-    settings = _training_config(config, len(order), seed)
+    estimator.network.drop(dropout_for(len(held), estimator.config))
+    validation, training = rows.take(held.nonzero()[:, 0]), rows.take((~held).nonzero()[:, 0])
+    settings = _training_config(config, len(held), seed)
     best = BestWeights(folder, validation, seed)
     train(
         estimator,
@@ -168,12 +187,11 @@ def fit_estimator(
         settings,
         RunFolder(folder, _description(estimator, rows, settings)),
         validate=best.look,
-        device=str(device),
+        device=str(held.device),
         title="posterior",
     )
     loss = best.restore(estimator)
-    some = rows.take(order[:NOISE_ROWS]).to(device)
-    estimator.eval().learn_noise(*some, torch.arange(len(some.u), device=device) < held)
+    estimator.eval()
     return loss
 
 

@@ -1,6 +1,6 @@
 """The noise that a trained flow starts from, fitted to what it makes of data.
 
-Shapes: B observations, S samples, D parameters, P subsets of the evidence.
+Shapes: B observations, S samples, D parameters, M flows of one ensemble.
 """
 
 import math
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 WEIGHT = 50  # numbers' worth of belief that the noise is N(0, 1)
+LEAST = 0.5  # scale, however much the flows disagree
 
 
 class Noise(NamedTuple):
@@ -30,14 +31,8 @@ class Noise(NamedTuple):
         return -0.5 * standard.square().sum(-1) - noise.shape[-1] * constant
 
 
-class NoiseFit(nn.Module):
-    """One such normal for each subset of the evidence; N(0, I) until it has learned.
-
-    A flow that learned from few rows is a little off and too sure, in ways that do not depend on
-    the observation: data carried back to noise are not N(0, I). What they are is fitted by maximum
-    likelihood, as temperatures are for classifiers (Guo et al. 2017): the mean to all rows, the
-    scale to rows that no weight has seen.
-    """
+class SubsetNoise(nn.Module):
+    """One such normal for each subset of the evidence; N(0, I) until `set` says otherwise."""
 
     def __init__(self, dim: int, subsets: int):
         super().__init__()
@@ -46,13 +41,32 @@ class NoiseFit(nn.Module):
         self.register_buffer("mean", torch.zeros(subsets, dim))
         self.register_buffer("scale", torch.ones(subsets))
 
-    def learn(self, subset: int, noise: Float[Tensor, "B D"], held: Bool[Tensor, "B"]) -> None:
-        """From the noise of rows with this subset, some of which were held out."""
-        mean = noise.sum(0) / (len(noise) + WEIGHT)
-        far = (noise[held] - mean).square()
-        self.mean[subset] = mean
-        self.scale[subset] = ((far.sum() + WEIGHT) / (far.numel() + WEIGHT)).sqrt()
+    def set(self, subset: int, mean: Float[Tensor, "D"], scale: Float[Tensor, ""]) -> None:
+        """The normal of one subset."""
+        self.mean[subset], self.scale[subset] = mean, scale
 
     def forward(self, subset: Int[Tensor, "B"]) -> Noise:
         """Where each observation's samples start."""
         return Noise(self.mean[subset], self.scale[subset])
+
+
+def fit_noise(
+    noise: Float[Tensor, "M B D"], held: Bool[Tensor, "B"]
+) -> tuple[Float[Tensor, "M D"], Float[Tensor, ""]]:
+    """Means and the one scale with which M flows together are as sure as they may be.
+
+    A flow that learned from few rows is a little off and too sure, in ways that do not depend on
+    the observation: data carried back to noise are not N(0, I). What they are is fitted, as
+    temperatures are for classifiers (Guo et al. 2017): means to all rows, the scale to rows that no
+    weight has seen. What the flows disagree by widens their mixture, so the scale may be less.
+
+    Args:
+        noise: What each flow makes of rows.
+        held: Which of them it did not learn from.
+    """
+    means = noise.sum(1) / (noise.shape[1] + WEIGHT)
+    centred = noise[:, held] - means[:, None]
+    between = (centred - centred.mean(0)).square().mean(0)
+    far = centred.mean(0).square() - between
+    scale = ((far.sum() + WEIGHT) / (far.numel() + WEIGHT)).clamp(min=LEAST**2).sqrt()
+    return means, scale

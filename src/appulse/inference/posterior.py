@@ -24,7 +24,7 @@ from ..training.run import load_weights, read_config, save_tensors, write_json
 from .ensemble import carry, log_mean_density
 from .estimator import Condition, Estimator
 from .evidence import Block, Context, Evidence, Kind, gather
-from .fitting import FitConfig, PosteriorConfig, Rows, at_least_one, fit_estimator, training_rows
+from .fitting import FitConfig, PosteriorConfig, Rows, at_least_one, fit_estimators, training_rows
 from .peak import find_peak
 from .prior import Prior
 from .truncation import prior_from
@@ -136,12 +136,10 @@ class Posterior:
         run: str | Path | None,
         device: str,
     ) -> "Posterior":
-        place, losses = resolve_device(device), []
+        place = resolve_device(device)
         with ExitStack() as stack:
             folder = Path(run or stack.enter_context(tempfile.TemporaryDirectory()))
-            for k, member in enumerate(members):
-                where, seed = folder / f"member-{k}", config.seed + k
-                losses.append(fit_estimator(member, rows, config.fit, where, seed, place))
+            losses = fit_estimators(members, rows, config, folder, place)
         return cls(prior, rows.evidence.kinds, config, members, losses, place)
 
     def sample(
