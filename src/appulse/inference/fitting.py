@@ -84,8 +84,8 @@ class Rows(NamedTuple):
     evidence: Evidence
     pull: Float[Tensor, "B P D"] | None = None  # on the regression; None: it never saw them
 
-    def take(self, rows: Int[Tensor, "N"]) -> "Rows":
-        """Some of the rows."""
+    def take(self, rows: Int[Tensor, "N"] | Bool[Tensor, "B"]) -> "Rows":
+        """Some of the rows, by number or by mask."""
         pull = None if self.pull is None else self.pull[rows]
         return Rows(self.u[rows], self.evidence[rows], pull)
 
@@ -177,7 +177,7 @@ def _fit_estimator(
     The run folder makes it resumable; `best.safetensors` in it holds those weights so far.
     """
     estimator.network.drop(dropout_for(len(held), estimator.config))
-    validation, training = rows.take(held.nonzero()[:, 0]), rows.take((~held).nonzero()[:, 0])
+    validation, training = rows.take(held), rows.take(~held)
     settings = _training_config(config, len(held), seed)
     best = BestWeights(folder, validation, seed)
     train(

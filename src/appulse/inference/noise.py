@@ -3,12 +3,13 @@
 Shapes: B observations, S samples, D parameters, M flows of one ensemble.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+from ..flow.density import standard_normal
 
 WEIGHT = 50  # numbers' worth of belief that the noise is N(0, 1)
 LEAST = 0.5  # scale, however much the flows disagree
@@ -27,8 +28,7 @@ class Noise(NamedTuple):
     def log_prob(self, noise: Float[Tensor, "B S D"]) -> Float[Tensor, "B S"]:
         """Log density in nats."""
         standard = (noise - self.mean[:, None]) / self.scale[:, None, None]
-        constant = 0.5 * math.log(2 * math.pi) + self.scale.log()[:, None]
-        return -0.5 * standard.square().sum(-1) - noise.shape[-1] * constant
+        return standard_normal(standard) - noise.shape[-1] * self.scale.log()[:, None]
 
 
 class SubsetNoise(nn.Module):
