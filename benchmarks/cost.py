@@ -144,7 +144,8 @@ def embed(source: str, modality: str, folder: str, n: str, depth: str) -> dict[s
 
 def from_fits(model: Model, modality: str, folder: Path, n: int) -> Iterator[Any]:
     files = [folder / f"{modality}-{i:05d}.fits" for i in range(n)]
-    return stream_files(model, files, Rejects(strict=True), precision="auto")
+    kind: Any = modality
+    return stream_files(model, kind, files, Rejects(strict=True), precision="auto")
 
 
 def from_lance(model: Model, modality: str, folder: Path, n: int) -> Iterator[Any]:

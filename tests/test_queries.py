@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from appulse.align.load import load
 from appulse.inference.fitting import FitConfig
 from appulse.search.embeddings import Embeddings
 from appulse.search.index import Index
+from appulse.survey.readers import iter_images
 from appulse.tasks import anomaly
 from appulse.tasks.finetune import Finetuned
 
@@ -49,6 +51,56 @@ def test_a_stream_to_an_index_holds_what_a_table_holds(run, files, tmp_path, mon
     found = index.search(expected, k=1)
     np.testing.assert_array_equal(found.ids[:, 0], expected.ids)
     np.testing.assert_allclose(found.similarity[:, 0], 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".lance"])
+def test_an_interrupted_embedding_goes_on(run, files, tmp_path, monkeypatch, interrupting, suffix):
+    """With the files that are not done; rejects of all are named, and nothing is left behind."""
+    names, out = [files.broken, *files.cutouts], tmp_path / f"some{suffix}"
+    read = queries.tasks.read_files
+    monkeypatch.setattr(queries, "FILES", 4)
+    monkeypatch.setattr(queries.tasks, "read_files", interrupting(read, 3))
+    with pytest.raises(KeyboardInterrupt):
+        queries.embed_files(names, run.align, out, device="cpu")
+    assert not out.exists()
+    seen = []
+    monkeypatch.setattr(
+        queries.tasks, "iter_images", lambda f, **o: seen.append(f) or iter_images(f, **o)
+    )
+    monkeypatch.setattr(queries.tasks, "read_files", read)
+    assert queries.embed_files(names, run.align, out, device="cpu") == 10
+    assert seen == files.cutouts[7:]
+    assert "hello" in (tmp_path / "some.rejects.csv").read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {out.name, "some.rejects.csv"}
+    whole = tmp_path / "whole.parquet"
+    queries.embed_files(files.cutouts, run.align, whole, device="cpu")
+    expected = Embeddings.read(whole)
+    if suffix == ".lance":
+        ids = Index.open(out).search(expected, k=1).ids[:, 0]
+        np.testing.assert_array_equal(ids, expected.ids)
+    else:
+        found = Embeddings.read(out)
+        np.testing.assert_array_equal(found.ids, expected.ids)
+        np.testing.assert_allclose(found.vectors, expected.vectors, atol=1e-6)
+
+
+def test_what_was_done_of_other_files_is_not_gone_on_with(
+    run, files, tmp_path, monkeypatch, interrupting
+):
+    """One of them is another now, under its old name."""
+    names, out = [tmp_path / path.name for path in files.cutouts[:3]], tmp_path / "some.parquet"
+    for name, path in zip(names, files.cutouts[3:], strict=False):
+        shutil.copy(path, name)
+    monkeypatch.setattr(queries, "FILES", 1)
+    read = queries.tasks.read_files
+    monkeypatch.setattr(queries.tasks, "read_files", interrupting(read, 3))
+    with pytest.raises(KeyboardInterrupt):
+        queries.embed_files(names, run.align, out, device="cpu")
+    monkeypatch.setattr(queries.tasks, "read_files", read)
+    shutil.copy(files.cutouts[0], names[0])
+    queries.embed_files(names, run.align, out, device="cpu")
+    vectors = load(run.align).embed_images(files.galaxies.images[[0, 4, 5]], device="cpu")
+    np.testing.assert_allclose(Embeddings.read(out).vectors, vectors, atol=2e-5)
 
 
 def test_files_without_a_good_row_say_why(run, files, tmp_path):

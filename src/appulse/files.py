@@ -1,11 +1,14 @@
 """Files on disk: which ones a caller means, and writing them whole or not at all."""
 
 import glob
+import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 Paths = str | Path | Iterable[str | Path]
 
@@ -65,6 +68,22 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         _flush(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def unfinished(out: Path, settings: Mapping[str, Any]) -> Path:
+    """Folder beside `out` of what is done of this work; what another work left there goes.
+
+    Args:
+        out: What the work makes in the end.
+        settings: All that the work depends on, as JSON has it.
+    """
+    folder = out.with_name(f".{out.name}.parts")
+    note = folder / "settings.json"
+    if not (note.exists() and json.loads(note.read_text()) == settings):
+        shutil.rmtree(folder, ignore_errors=True)
+        with atomic_path(note) as temporary:
+            temporary.write_text(json.dumps(settings))
+    return folder
 
 
 def _flush(path: Path) -> None:

@@ -3,18 +3,19 @@
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from .files import Paths
-from .progress import track
+from .files import Paths, expand_paths
+from .progress import each, track
 from .survey import crossmatch, labels
 from .survey.cutouts import VIEWER, CutoutService
 from .survey.download import Downloader
 from .survey.fetch import fetch_files, read_targets
 from .survey.parts import Split
-from .survey.readers import file_by_file, iter_images, iter_spectra, some
+from .survey.readers import iter_images, iter_spectra, some
 from .survey.rejects import Rejects
 from .survey.services import Service
 from .survey.sparcl import API, SpectrumService
@@ -88,10 +89,10 @@ def pair(
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}.") as name:
         folder = Path(name)
         try:
-            pictures = file_by_file(read_image, images, "read images")
-            seen = Spool(folder / "images", some(pictures, bad))
-            recorded = file_by_file(read_spectrum, spectra, "read spectra")
-            found = Spool(folder / "spectra", some(recorded, bad))
+            pictures = map(read_image, each(expand_paths(images), "read images"))
+            seen = Spool(folder / "images", some(chain.from_iterable(pictures), bad))
+            recorded = map(read_spectrum, each(expand_paths(spectra), "read spectra"))
+            found = Spool(folder / "spectra", some(chain.from_iterable(recorded), bad))
         finally:  # whoever has no good row needs the reasons most
             if rejects:
                 bad.write(rejects)

@@ -8,11 +8,9 @@
 Like those of pipeline.py, each goes on where it stopped.
 """
 
-import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,19 +18,19 @@ import pyarrow.parquet as pq
 
 from .evaluate.posteriors import generation_plots, posterior_plots
 from .evaluate.report import Plot
-from .files import apart_from, atomic_path
+from .files import apart_from, unfinished
 from .inference.fitting import PosteriorConfig, at_least_one
 from .progress import track
 from .search.embeddings import Embeddings
 from .survey.fluxes import Fluxes
 from .survey.store import SurveyStore
 from .survey.survey import PROPERTIES, label_columns
-from .survey.tables import require_known, write_table
+from .survey.tables import require_known, write_parts, write_table
 from .tasks.generate import CONFIG as GENERATING
 from .tasks.generate import Generator
 from .tasks.observed import Observed, observed
 from .tasks.properties import CONFIG, GalaxyPosterior
-from .training.run import digest, load_weights, write_json
+from .training.run import digest, load_weights
 
 PHOTOMETRIC_ERRORS = (0.003, 0.1)  # relative, of a survey's photometry
 PICTURED, SHOWN = 500, 4  # test galaxies in pictures of calibration, and of spectra
@@ -199,7 +197,7 @@ def infer(
     )
     asked.require(evidence)
     settings = {"posterior": digest(load_weights(posterior)), "evidence": evidence.digest()}
-    folder = _begun(out, {**settings, "n": n, "samples": samples, "seed": seed})
+    folder = unfinished(out, {**settings, "n": n, "samples": samples, "seed": seed})
     paths = []
     for rows in track(_chunks(len(evidence)), "infer", len(evidence)):
         paths.append(folder / f"{rows.start:09d}.parquet")
@@ -216,16 +214,6 @@ def _chunks(n: int) -> Iterator[range]:
     return (range(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK))
 
 
-def _begun(out: Path, settings: Mapping[str, Any]) -> Path:
-    """Folder of what is done of this work; what another work left there goes."""
-    folder = out.with_name(f".{out.name}.parts")
-    note = folder / "settings.json"
-    if not (note.exists() and json.loads(note.read_text()) == settings):
-        shutil.rmtree(folder, ignore_errors=True)
-        write_json(note, dict(settings))
-    return folder
-
-
 def _joined(paths: list[Path], out: Path) -> dict[str, int]:
     """Writes the parts as one table, Parquet without holding them all; counts what to look at."""
     counts = dict.fromkeys(("galaxies", "without evidence", "novel", "at an edge"), 0)
@@ -234,11 +222,9 @@ def _joined(paths: list[Path], out: Path) -> dict[str, int]:
         found = [column.to_numpy() for column in table.columns]
         sums = len(found[0]), (found[0] == "").sum(), found[1].sum(), (found[2] != "").sum()
         counts = {k: v + int(more) for (k, v), more in zip(counts.items(), sums, strict=True)}
-    if out.suffix != ".parquet":
-        write_table(pa.concat_tables(pq.read_table(path) for path in paths), out)
-        return counts
-    schema = pq.read_schema(paths[0])
-    with atomic_path(out) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        for path in paths:
-            writer.write_table(pq.read_table(path))
+    tables = map(pq.read_table, paths)
+    if out.suffix == ".parquet":
+        write_parts(tables, out)
+    else:
+        write_table(pa.concat_tables(tables), out)
     return counts

@@ -1,6 +1,6 @@
 """Progress of long work, on stderr, so that results on stdout stay clean."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from rich.console import Console
@@ -36,3 +36,9 @@ def track(batches: Iterable[T], title: str, total: int, done: int = 0) -> Iterat
         for batch in batches:
             yield batch
             progress.advance(task, len(batch))  # type: ignore[arg-type]
+
+
+def each(items: Sequence[T], title: str, done: int = 0) -> Iterator[T]:
+    """Passes on the items that are not done yet, one by one."""
+    for (item,) in track(([item] for item in items[done:]), title, len(items), done):
+        yield item

@@ -1,17 +1,21 @@
 """Questions to a finished model: embeddings of files, what is similar, what is odd; own labels."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from .align.convert import convert as convert_checkpoint
 from .align.load import load, locate
 from .device import Precision
-from .files import Paths, apart_from
+from .files import Paths, apart_from, unfinished
+from .progress import each
 from .search.embeddings import (
     STREAMED,
     Embeddings,
@@ -20,15 +24,18 @@ from .search.embeddings import (
     with_shared_columns,
 )
 from .search.index import Index
-from .survey.readers import some
+from .survey.readers import modality_of, some
 from .survey.rejects import Rejects
 from .survey.store import SurveyStore
-from .survey.tables import require_known, write_table
+from .survey.tables import require_known, write_parts, write_table
 from .tasks import embed as tasks
 from .tasks import finetune as tuning
 from .tasks.anomaly import find_anomalies
 from .tasks.labelled import Labels, labelled_files, labelled_survey
+from .training.run import digest_of
 from .units import PIXEL_SCALE
+
+FILES = 256  # whose embeddings are kept together; what an interruption loses
 
 
 def convert(source: str, out: Path) -> None:
@@ -48,23 +55,66 @@ def embed_files(
 ) -> int:
     """Embeds image files or spectrum files, one after another; see `Embeddings.write`.
 
-    To .lance, which becomes an index, they are written as they come, so that memory does not grow
-    with the number of files.
+    Written some files at a time beside `out`, from where an interrupted call goes on. To .lance,
+    which becomes an index, memory does not grow with the number of files.
 
     Returns:
         How many galaxies.
+
+    Raises:
+        ValueError: If no file can be read, or `out` cannot be written.
     """
     require_writable(out)
-    files, bad = apart_from(out, files), Rejects()
-    try:
-        stream = tasks.stream_files(
-            load(model), files, bad, pixel_scale=pixel_scale, device=device, precision=precision
-        )
-        if out.suffix == STREAMED:
-            return len(Index.stream(out, stream, overwrite=True))
-        embeddings = tasks.joined(stream)
-    finally:  # whoever has no good row needs the reasons most
-        bad.write(rejects or out.with_suffix(".rejects.csv"))
+    paths, loaded = apart_from(out, files), load(model)
+    modality = modality_of(paths)
+    settings = {"model": loaded.hash(), "pixel scale": pixel_scale, "precision": precision}
+    folder = unfinished(out, {**settings, "files": digest_of(list(map(_as_it_is, paths)))})
+    starts = range(0, len(paths), FILES)
+    done = sum(_rejected(folder, start).exists() for start in starts)
+    todo = each(paths, f"embed {modality} files", done * FILES)
+    for start in starts[done:]:
+        bad, some_files = Rejects(), islice(todo, FILES)
+        options: Any = {"pixel_scale": pixel_scale, "device": device, "precision": precision}
+        stream = tasks.stream_files(loaded, modality, some_files, bad, **options)
+        write_parts((part.to_table() for part in stream), _embedded(folder, start))
+        bad.write(_rejected(folder, start))
+    bad = Rejects()
+    for start in starts:
+        bad.read(_rejected(folder, start))
+    bad.write(rejects or out.with_suffix(".rejects.csv"))
+    rows = _gather(_parts(folder), out)
+    shutil.rmtree(folder)
+    return rows
+
+
+def _as_it_is(path: Path) -> list[str | int]:
+    """What tells a file from a newer one of its name."""
+    state = path.stat() if path.exists() else None
+    return [str(path), *((state.st_size, state.st_mtime_ns) if state else ())]
+
+
+def _embedded(folder: Path, start: int) -> Path:
+    """Embeddings of the files from this one on, if any could be read."""
+    return folder / f"{start:09d}.parquet"
+
+
+def _rejected(folder: Path, start: int) -> Path:
+    """Why others could not; written last."""
+    return folder / f"{start:09d}.rejects.parquet"
+
+
+def _parts(folder: Path) -> Iterator[Embeddings]:
+    for path in sorted(folder.glob("?????????.parquet")):
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                yield Embeddings.from_table(file.read_row_group(group))
+
+
+def _gather(parts: Iterator[Embeddings], out: Path) -> int:
+    """Writes the parts as one; returns how many rows."""
+    if out.suffix == STREAMED:
+        return len(Index.stream(out, parts, overwrite=True))
+    embeddings = tasks.joined(parts)
     embeddings.write(out)
     return len(embeddings)
 
@@ -188,7 +238,7 @@ def predict(
     """
     require_known(out)
     files, bad, tuned = apart_from(out, files), Rejects(), tuning.Finetuned.load(run)
-    batches = tasks.read_files(tuned.modality, files, bad, "predict", pixel_scale)
+    batches = tasks.read_files(tuned.modality, each(files, "predict"), bad, pixel_scale)
     parts = []
     try:
         for galaxies in some(batches, bad):

@@ -37,6 +37,8 @@ def embed(
 ) -> None:
     """Embed files of images or spectra, or the held-out parts of a survey.
 
+    Of files, an interrupted command goes on with those that are not done.
+
     Parameters
     ----------
     files

@@ -9,7 +9,6 @@ from astropy.io.fits import HDUList
 from jaxtyping import Float
 
 from ..files import Paths, expand_paths
-from ..progress import track
 from ..units import PIXEL_SCALE
 from . import desi, hdf5, legacy, sdss, spectral_tables
 from .bounded import open_fits
@@ -88,15 +87,6 @@ def some(parts: Iterator[Part], rejects: Rejects) -> Iterator[Part]:
         raise ValueError(f"nothing could be read: {_first_of(rejects)}")
     yield first
     yield from parts
-
-
-def file_by_file(
-    read: Callable[[Path], Iterator[Part]], paths: Paths, title: str
-) -> Iterator[Part]:
-    """What `read` makes of each file, with a progress bar that counts the files."""
-    files = expand_paths(paths)
-    for (file,) in track(([file] for file in files), title, len(files)):
-        yield from read(file)
 
 
 def _first_of(rejects: Rejects) -> str:

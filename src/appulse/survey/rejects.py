@@ -96,6 +96,11 @@ class Rejects:
         else:
             yield whole
 
+    def read(self, path: str | Path) -> None:
+        """Adds the rows of a Parquet table that `write` wrote."""
+        for row in pq.read_table(path).to_pylist():
+            self.add(**row)
+
     def write(self, path: str | Path) -> None:
         """Writes the table: Parquet if the name ends in .parquet, else CSV."""
         with atomic_path(path) as temporary:

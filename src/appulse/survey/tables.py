@@ -2,6 +2,8 @@
 
 import tempfile
 import warnings
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,17 @@ def write_table(table: pa.Table, path: Path) -> None:
             with warnings.catch_warnings():  # HIERARCH cards hold long names
                 warnings.filterwarnings("ignore", ".*HIERARCH card will be created")
                 _to_astropy(table).write(temporary, format="fits")
+
+
+def write_parts(tables: Iterable[pa.Table], path: Path) -> None:
+    """Writes tables of the same columns as one Parquet file, whole or not at all; none, no file."""
+    pending = iter(tables)
+    first = next(pending, None)
+    if first is None:
+        return
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, first.schema) as writer:
+        for table in chain([first], pending):
+            writer.write_table(table)
 
 
 def read_table(path: Path) -> pa.Table:

@@ -14,11 +14,11 @@ from jaxtyping import Float
 
 from ..align.model import Model
 from ..device import Precision
-from ..files import Paths
+from ..files import Paths, expand_paths
 from ..progress import track
 from ..search.embeddings import COORDINATE, REDSHIFT, STRUCTURE, Embeddings, Modality, named
 from ..survey.images import Images
-from ..survey.readers import file_by_file, iter_images, iter_spectra, modality_of
+from ..survey.readers import iter_images, iter_spectra, modality_of
 from ..survey.rejects import Rejects
 from ..survey.resample import SCALE_TOLERANCE
 from ..survey.spectra import Spectra
@@ -131,16 +131,16 @@ def embed_files(
     device: str = "auto",
     precision: Precision = "float32",
 ) -> Embeddings:
-    """Embeddings of image files or of spectrum files; see `stream_files`."""
-    stream = stream_files(
-        model, files, rejects, pixel_scale=pixel_scale, device=device, precision=precision
-    )
-    return joined(stream)
+    """Embeddings of image files or of spectrum files, which is told from their content."""
+    options: dict[str, Any] = {"device": device, "precision": precision}
+    modality, paths = modality_of(files), expand_paths(files)
+    return joined(stream_files(model, modality, paths, rejects, pixel_scale=pixel_scale, **options))
 
 
 def stream_files(
     model: Model,
-    files: Paths,
+    modality: Modality,
+    files: Iterable[Path],
     rejects: Rejects,
     *,
     pixel_scale: float = PIXEL_SCALE,
@@ -153,7 +153,8 @@ def stream_files(
 
     Args:
         model: An aligned model.
-        files: All of one kind, which is told from their content.
+        modality: What the files hold.
+        files: Read as batches ask for them.
         rejects: Collects what cannot be read or embedded.
         pixel_scale: Arcsec per pixel of JPEG and PNG; FITS files know theirs.
         device: Where tensors run.
@@ -164,21 +165,19 @@ def stream_files(
             "this model was trained on simulated galaxies only; check what it says of real ones",
             stacklevel=2,
         )
-    options: dict[str, Any] = {"device": device, "precision": precision, "rejects": rejects}
-    modality = modality_of(files)
     stream = stream_images if modality == "image" else stream_spectra
-    batches = read_files(modality, files, rejects, f"embed {modality} files", pixel_scale)
-    return stream(model, batches, **options)
+    batches = read_files(modality, files, rejects, pixel_scale)
+    return stream(model, batches, device=device, precision=precision, rejects=rejects)
 
 
 def read_files(
-    modality: Modality, files: Paths, rejects: Rejects, title: str, pixel_scale: float = PIXEL_SCALE
+    modality: Modality, files: Iterable[Path], rejects: Rejects, pixel_scale: float = PIXEL_SCALE
 ) -> Iterator[Any]:
-    """Images or spectra, one file after another, with a progress bar."""
-    if modality == "spectrum":
-        return file_by_file(partial(iter_spectra, rejects=rejects), files, title)
-    read_image = partial(iter_images, rejects=rejects, pixel_scale=pixel_scale)
-    return file_by_file(read_image, files, title)
+    """Images or spectra, one file after another."""
+    read: Any = partial(iter_spectra, rejects=rejects)
+    if modality == "image":
+        read = partial(iter_images, rejects=rejects, pixel_scale=pixel_scale)
+    return chain.from_iterable(map(read, files))
 
 
 def embed_survey(
