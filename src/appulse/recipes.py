@@ -73,6 +73,7 @@ def tiny() -> Recipe:
             estimator=replace(PROPERTIES.estimator, width=64),
             fit=replace(PROPERTIES.fit, passes=250.0),
         ),
+        generator=replace(SPECTRA, estimator=replace(SPECTRA.estimator, width=64)),
     )
 
 

@@ -23,7 +23,7 @@ COMPONENTS = "components.safetensors"
 NOTHING = "nothing"  # evidence that says nothing: what is asked for spectra of any galaxies
 NEAREST = 0.003  # redshift below which its density bends, to stay above 0
 CONFIG = PosteriorConfig(
-    EstimatorConfig(width=64, depth=3, dropout=0.1),
+    EstimatorConfig(depth=3, dropout=0.1),
     FitConfig(passes=400.0, batch_size=512, weight_decay=0.3),
 )
 Latents = Float[np.ndarray, "B K"]  # redshift, ln brightness, coordinates in the rest frame
