@@ -59,6 +59,7 @@ def test_pairs_by_position_respect_the_radius_and_a_store_is_not_overwritten(tmp
     assert observations.pair(beside, files.coadd, out, size=64, radius=0.35)["pairs"] == 1
     with pytest.raises(ValueError, match="a survey store is at"):
         observations.pair(beside, files.coadd, out, size=64)
+    (tmp_path / ".t.lance.parts" / "images").mkdir(parents=True)  # of a job that was killed
     with pytest.raises(ValueError, match="no pair among 1 images and 10 spectra"):
         observations.pair(beside, files.coadd, tmp_path / "t.lance", size=64, radius=0.25)
     assert [path.name for path in tmp_path.glob("[.st]*")] == ["s.lance"]  # nothing half made

@@ -70,6 +70,18 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def folder_beside(out: Path) -> Iterator[Path]:
+    """A folder to work in, on the disk of `out`, gone afterwards; what a killed job left goes."""
+    folder = _parts(out)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def unfinished(out: Path, settings: Mapping[str, Any]) -> Path:
     """Folder beside `out` of what is done of this work; what another work left there goes.
 
@@ -77,13 +89,17 @@ def unfinished(out: Path, settings: Mapping[str, Any]) -> Path:
         out: What the work makes in the end.
         settings: All that the work depends on, as JSON has it.
     """
-    folder = out.with_name(f".{out.name}.parts")
+    folder = _parts(out)
     note = folder / "settings.json"
     if not (note.exists() and json.loads(note.read_text()) == settings):
         shutil.rmtree(folder, ignore_errors=True)
         with atomic_path(note) as temporary:
             temporary.write_text(json.dumps(settings))
     return folder
+
+
+def _parts(out: Path) -> Path:
+    return out.with_name(f".{out.name}.parts")
 
 
 def _flush(path: Path) -> None:

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from .files import Paths, expand_paths
+from .files import Paths, expand_paths, folder_beside
 from .progress import each, track
 from .survey import crossmatch, labels
 from .survey.cutouts import VIEWER, CutoutService
@@ -85,9 +84,7 @@ def pair(
     bad = Rejects()
     read_image = partial(iter_images, rejects=bad, size=size, pixel_scale=pixel_scale)
     read_spectrum = partial(iter_spectra, rejects=bad)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}.") as name:
-        folder = Path(name)
+    with folder_beside(out) as folder:
         try:
             pictures = map(read_image, each(expand_paths(images), "read images"))
             seen = Spool(folder / "images", some(chain.from_iterable(pictures), bad))
