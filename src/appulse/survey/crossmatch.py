@@ -16,9 +16,9 @@ from .spool import Spool
 from .store_append import PIECE_ROWS
 from .survey import Survey
 
-Pictures = Images | Spool[Images]
-Recorded = Spectra | Spool[Spectra]
-Placed = Pictures | Recorded | Positions
+ImageRows = Images | Spool[Images]
+SpectrumRows = Spectra | Spool[Spectra]
+Placed = ImageRows | SpectrumRows | Positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +34,8 @@ class Pairing:
         ambiguous_images, ambiguous_spectra: Rows that have, or are, one of several candidates.
     """
 
-    images: Pictures
-    spectra: Recorded
+    images: ImageRows
+    spectra: SpectrumRows
     image_rows: Int[np.ndarray, "P"]
     spectrum_rows: Int[np.ndarray, "P"]
     separation: Float[np.ndarray, "P"]
@@ -94,8 +94,8 @@ class Pairing:
 
 
 def pair(
-    images: Pictures,
-    spectra: Recorded,
+    images: ImageRows,
+    spectra: SpectrumRows,
     radius: float = 1.0,
     by: Literal["position", "id"] = "position",
 ) -> Pairing:
