@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from astropy.io import fits
 
 from appulse.align.model import Model
 from appulse.device import Precision, autocast
+from appulse.search.embeddings import Modality
 from appulse.search.index import Index
 from appulse.survey.images import Images
 from appulse.survey.rejects import Rejects
@@ -144,7 +145,7 @@ def embed(source: str, modality: str, folder: str, n: str, depth: str) -> dict[s
 
 def from_fits(model: Model, modality: str, folder: Path, n: int) -> Iterator[Any]:
     files = [folder / f"{modality}-{i:05d}.fits" for i in range(n)]
-    kind: Any = modality
+    kind = cast(Modality, modality)
     return stream_files(model, kind, files, Rejects(strict=True), precision="auto")
 
 

@@ -1,4 +1,4 @@
-"""Training one estimator on simulations or on a catalogue, with the shared training loop."""
+"""Training estimators on simulations or on a catalogue, with the shared training loop."""
 
 import math
 from collections.abc import Iterator, Sequence
