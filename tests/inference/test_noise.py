@@ -5,10 +5,14 @@ import pytest
 import torch
 from torch.distributions import Normal
 
+from appulse.inference import fitting
 from appulse.inference.ensemble import learn_noise
 from appulse.inference.estimator import Estimator, EstimatorConfig
 from appulse.inference.evidence import gather
+from appulse.inference.fitting import FitConfig, PosteriorConfig
 from appulse.inference.noise import fit_noise
+from appulse.inference.posterior import Posterior
+from appulse.inference.prior import IndependentPrior, Uniform
 
 
 def _still(names):
@@ -87,3 +91,19 @@ def test_standard_noise_until_it_has_learned():
     condition = estimator.condition(gather({"a": np.zeros((1, 2))}))
     density = estimator.log_prob(torch.zeros(1, 1, 2), condition)
     assert density.item() == pytest.approx(-math.log(2 * math.pi))
+
+
+def test_rows_held_out_are_those_that_no_member_learned_from(monkeypatch):
+    learned, noise, batches = [], {}, fitting._batches
+    monkeypatch.setattr(
+        fitting, "_batches", lambda rows, *o: learned.extend(rows.u.tolist()) or batches(rows, *o)
+    )
+    monkeypatch.setattr(
+        fitting, "learn_noise", lambda _, u, *o: noise.update(u=u.tolist(), held=o[-1].tolist())
+    )
+    theta = np.random.default_rng(3).normal(size=(200, 1))
+    config = PosteriorConfig(EstimatorConfig(width=8, depth=1), FitConfig(steps=2), members=2)
+    Posterior.fit(theta, theta, IndependentPrior({"a": Uniform(-9.0, 9.0)}), config, device="cpu")
+    assert sum(noise["held"]) == 20
+    assert len(learned) == 2 * 180
+    assert [u not in learned for u in noise["u"]] == noise["held"]
