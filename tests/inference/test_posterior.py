@@ -107,7 +107,7 @@ def test_density_of_several_points_is_that_of_each(posterior):
 def test_the_map_is_the_peak(posterior):
     found = posterior.map(X)
     grid, density, mean, width = exact(X[0])
-    assert abs(found[0, 0]) == pytest.approx(abs(grid[density.argmax()]), abs=0.2)
+    assert np.interp(found[0, 0], grid, density) > 0.75 * density.max()
     assert found[0, 1] == pytest.approx(mean, abs=0.3 * width)
     best = posterior.log_prob(found, X)
     learned = 0.05  # nats between the two peaks, which are equally high in truth

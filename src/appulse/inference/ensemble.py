@@ -20,15 +20,15 @@ def learn_noise(
     u: Float[Tensor, "B D"],
     evidence: Evidence,
     pull: Float[Tensor, "B P D"] | None,
-    held: Bool[Tensor, "B"],
+    held: Bool[Tensor, "M B"],
 ) -> None:
-    """Fits the noise of trained members to rows, some of which they did not learn from."""
+    """Fits the noise of trained members to rows, of which each did not learn from some (`held`)."""
     for subset, blocks, rows in evidence.subsets():
         if rows.any():
             part = evidence[rows].keep(blocks.expand(int(rows.sum()), -1))
             some = (u[rows], part, None if pull is None else pull[rows])
             noise = torch.stack([member.carry_back(*some) for member in members])
-            means, scale = fit_noise(noise, held[rows])
+            means, scale = fit_noise(noise, held[:, rows])
             for member, mean in zip(members, means, strict=True):
                 member.noise.set(subset, mean, scale)
 

@@ -147,21 +147,29 @@ def fit_estimators(
     folder: Path,
     device: torch.device,
 ) -> list[float]:
-    """Trains an ensemble in place, with the same rows held out from all, and then its noise.
+    """Trains an ensemble in place, each member with other rows held out, and then its noise.
 
     Returns:
         The validation losses.
     """
     count, rng = len(rows.u), torch.Generator().manual_seed(config.seed)
     rows = rows.take(torch.randperm(count, generator=rng)).to(device)
-    held = torch.arange(count, device=device) < max(int(config.fit.validation * count), 1)
+    held = _held_out(len(members), count, config.fit.validation).to(device)
     losses = [
-        _fit_estimator(member, rows, held, config.fit, folder / f"member-{k}", config.seed + k)
+        _fit_estimator(member, rows, held[k], config.fit, folder / f"member-{k}", config.seed + k)
         for k, member in enumerate(members)
     ]
     some = rows.take(torch.arange(min(NOISE_ROWS, count), device=device))
-    learn_noise(members, *some, held[:NOISE_ROWS])
+    learn_noise(members, *some, held[:, :NOISE_ROWS])
     return losses
+
+
+def _held_out(members: int, rows: int, share: float) -> Bool[Tensor, "M B"]:
+    """A share for each member, from the first row on in turns."""
+    held = torch.zeros(members, rows, dtype=torch.bool)
+    for k in range(members):
+        held[k, (k + members * torch.arange(max(int(share * rows), 1))) % rows] = True
+    return held
 
 
 def _fit_estimator(
@@ -185,7 +193,7 @@ def _fit_estimator(
         lambda model, batch: model.loss(batch.u, _some(batch.evidence), batch.pull),
         lambda step: _batches(training, settings.batch_size, seed, step),
         settings,
-        RunFolder(folder, _description(estimator, rows, settings)),
+        RunFolder(folder, _description(estimator, rows, held, settings)),
         validate=best.look,
         device=str(held.device),
         title="posterior",
@@ -212,12 +220,16 @@ def _training_config(config: FitConfig, rows: int, seed: int) -> TrainingConfig:
     )
 
 
-def _description(estimator: Estimator, rows: Rows, settings: TrainingConfig) -> dict:
+def _description(
+    estimator: Estimator, rows: Rows, held: Bool[Tensor, "B"], settings: TrainingConfig
+) -> dict:
     return {
         "estimator": asdict(estimator.config),
         "training": asdict(settings),
         "rows": len(rows.u),
-        "data": digest({"u": rows.u, **rows.evidence.blocks, "present": rows.evidence.present}),
+        "data": digest(
+            {"u": rows.u, "held": held, "present": rows.evidence.present, **rows.evidence.blocks}
+        ),
         "start": digest(estimator.state_dict()),
     }
 

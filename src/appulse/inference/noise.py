@@ -51,22 +51,23 @@ class SubsetNoise(nn.Module):
 
 
 def fit_noise(
-    noise: Float[Tensor, "M B D"], held: Bool[Tensor, "B"]
+    noise: Float[Tensor, "M B D"], held: Bool[Tensor, "M B"]
 ) -> tuple[Float[Tensor, "M D"], Float[Tensor, ""]]:
     """Means and the one scale with which M flows together are as sure as they may be.
 
     A flow that learned from few rows is a little off and too sure, in ways that do not depend on
     the observation: data carried back to noise are not N(0, I). What they are is fitted, as
-    temperatures are for classifiers (Guo et al. 2017): means to all rows, the scale to rows that no
-    weight has seen. What the flows disagree by widens their mixture, so the scale may be less.
+    temperatures are for classifiers (Guo et al. 2017): means to all rows, the scale to rows that
+    the flow has not seen. What the flows disagree by is in the error of each and widens their
+    mixture again, so twice of it is taken off.
 
     Args:
         noise: What each flow makes of rows.
         held: Which of them it did not learn from.
     """
     means = noise.sum(1) / (noise.shape[1] + WEIGHT)
-    centred = noise[:, held] - means[:, None]
+    centred = noise - means[:, None]
     between = (centred - centred.mean(0)).square().mean(0)
-    far = centred.mean(0).square() - between
+    far = (centred.square() - 2 * between)[held]
     scale = ((far.sum() + WEIGHT) / (far.numel() + WEIGHT)).clamp(min=LEAST**2).sqrt()
     return means, scale
