@@ -44,8 +44,8 @@ def short(size: float) -> str:
 
 
 def draw(result: dict[str, Any]) -> Path:
-    """Embeddings per CPU second and memory against batch, tokens, parameters and files."""
-    figure, axes = plt.subplots(2, 4, figsize=(15, 6.5), layout="constrained")
+    """Embeddings per CPU second and memory against batch, tokens and parameters."""
+    figure, axes = plt.subplots(2, 3, figsize=(12, 6.5), layout="constrained")
     curve = result["curves"]
     panels = [
         (
@@ -55,7 +55,6 @@ def draw(result: dict[str, Any]) -> Path:
         ),
         ({"spectrum": curve["tokens of a spectrum"]}, "tokens", "tokens of a spectrum"),
         ({"image": curve["width of the image encoder"]}, "parameters", "parameters"),
-        (result["files"]["rows"], "rows", "files (one block)"),
     ]
     for (rate, memory), (lines, x, label) in zip(axes.T, panels, strict=True):
         for name, rows in lines.items():

@@ -5,8 +5,6 @@ disk; what is read was just written, so it comes from the page cache.
 """
 
 import json
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +19,7 @@ from appulse.survey.images import Images
 from appulse.survey.spectra import Spectra
 from appulse.survey.store import SurveyStore
 from appulse.survey.survey import Survey
+from process import apart, peak
 from record import write_result
 
 BLOCK, BATCH, SIZE = 128, 512, 96
@@ -42,11 +41,6 @@ def galaxies(n: int) -> Iterator[Survey]:
             replace(spectra, ids=ids, ra=ra, dec=dec),
             {"redshift": rng.uniform(0, 1, BLOCK)},
         )
-
-
-def peak() -> int:
-    """Largest resident memory of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def rate(n: int, wall: float, cpu: float) -> dict[str, int]:
@@ -72,13 +66,6 @@ def read(path: str, n: int) -> dict[str, dict[str, int]]:
                 pass
             results[f"{'shuffled' if shuffle else 'sequential'} {name}"] = rate(n, *clocks)
     return {**results, "memory": {"peak_mb": peak()}}
-
-
-def apart(task: str, path: str, n: int) -> dict:
-    """The task in a process of its own, whose peak memory is its own too."""
-    command = [sys.executable, __file__, task, path, str(n)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout)
 
 
 def main() -> None:

@@ -81,9 +81,13 @@ def embed_files(
     bad = Rejects()
     for start in starts:
         bad.read(_rejected(folder, start))
-    bad.write(rejects or out.with_suffix(".rejects.csv"))
-    rows = _gather(_parts(folder), out)
+    reasons = rejects or out.with_suffix(".rejects.csv")
+    bad.write(reasons)
+    made = any(_embedded(folder, start).exists() for start in starts)
+    rows = _gather(_parts(folder), out) if made else 0
     shutil.rmtree(folder)
+    if not made:
+        raise ValueError(f"nothing to embed: no row of {len(paths)} files was good, see {reasons}")
     return rows
 
 
