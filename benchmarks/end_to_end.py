@@ -32,18 +32,18 @@ from process import apart, peak
 from published_size import both_towers, images, spectra
 from record import write_result
 
-FILES = (120, 240, 480)
-FEW = 16  # rows at published size
+FILES = (120, 480, 1920)
+FEW = 16  # galaxies; all of the rows at published size
 MODALITIES = ("image", "spectrum")
 
 
 def write_files(folder: Path, n: int) -> None:
     """Cutouts as the Legacy Surveys' viewer writes them, coadds as DESI does, and both in Lance."""
-    galaxies = Survey(images(n), spectra(n))
+    galaxies = Survey(images(FEW), spectra(FEW))
     SurveyStore.create(folder / "survey.lance", [galaxies])
     for i in range(n):
-        write_cutout(folder / f"image-{i:05d}.fits", galaxies.images[i])
-        write_coadd(folder / f"spectrum-{i:05d}.fits", galaxies.spectra[i], i)
+        write_cutout(folder / f"image-{i:05d}.fits", galaxies.images[i % FEW])
+        write_coadd(folder / f"spectrum-{i:05d}.fits", galaxies.spectra[i % FEW], i)
 
 
 def write_cutout(path: Path, image: Images) -> None:
