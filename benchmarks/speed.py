@@ -10,7 +10,6 @@ what a network of nothing but such products would gain at it.
 import copy
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +25,7 @@ from appulse.align.head import AttentionPool, PoolConfig
 from appulse.device import Precision, autocast, fast_products
 from appulse.image.preprocess import prepare_picture
 from appulse.spectrum.masked import MaskedModel
+from process import apart
 from published_size import (
     flops,
     image_inputs,
@@ -259,9 +259,7 @@ def measure(name: str) -> dict[str, Any]:
 def main() -> None:
     results = {}
     for name in TASKS:
-        command = [sys.executable, __file__, name]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        results[name] = json.loads(done.stdout)
+        results[name] = apart(name)
         show(name, results[name])
     print(write_result("speed", results))
 

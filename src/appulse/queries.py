@@ -81,13 +81,13 @@ def embed_files(
     bad = Rejects()
     for start in starts:
         bad.read(_rejected(folder, start))
-    reasons = rejects or out.with_suffix(".rejects.csv")
-    bad.write(reasons)
-    made = any(_embedded(folder, start).exists() for start in starts)
-    rows = _gather(_parts(folder), out) if made else 0
+    bad.write(rejects or out.with_suffix(".rejects.csv"))
+    try:
+        rows = _gather(some(_parts(folder), bad), out)
+    except ValueError:  # the same call would end here again
+        shutil.rmtree(folder)
+        raise
     shutil.rmtree(folder)
-    if not made:
-        raise ValueError(f"nothing to embed: no row of {len(paths)} files was good, see {reasons}")
     return rows
 
 

@@ -227,9 +227,8 @@ def _description(
         "estimator": asdict(estimator.config),
         "training": asdict(settings),
         "rows": len(rows.u),
-        "data": digest(
-            {"u": rows.u, "held": held, "present": rows.evidence.present, **rows.evidence.blocks}
-        ),
+        "data": digest({"u": rows.u, "held": held, "present": rows.evidence.present}),
+        "evidence": digest(rows.evidence.blocks),
         "start": digest(estimator.state_dict()),
     }
 

@@ -18,7 +18,7 @@ from .rejects import Reject, Rejects
 from .resample import fit, to_grid
 from .spectra import Spectra
 
-Part = TypeVar("Part", Images, Spectra)
+Part = TypeVar("Part")
 LEAST_FILLED = 0.25  # of a stamp by its image; a galaxy may well fill half of each side
 
 _SPECTRUM_HDUS = {"FIBERMAP", "COADD"}  # of DESI and of SDSS
