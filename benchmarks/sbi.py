@@ -35,6 +35,7 @@ from appulse.inference.correlated import CorrelatedPrior
 from appulse.inference.fitting import PosteriorConfig
 from appulse.inference.posterior import Posterior
 from appulse.inference.prior import IndependentPrior, Prior, Uniform
+from appulse.provenance import provenance
 from appulse.training.run import digest_of
 from record import RESULTS, write_result
 
@@ -233,6 +234,7 @@ def main() -> None:
             continue
         fit = fit_appulse if method == "appulse" else fit_sbi(method, now["CPU-s"])
         found = {**score(fit, task, n, seed, asked.folder), "setting": now}
+        found["processor"] = provenance()["processor"]
         runs.setdefault(method, {})[str(seed)] = found
         print(task, n, method, seed, found, flush=True)
         write_result("sbi", results)

@@ -205,6 +205,13 @@ def test_embeddings_are_those_of_the_galaxies_of_each_part(run, store):
             np.testing.assert_array_equal(made.columns[column], survey.columns[column])
 
 
+def test_a_survey_without_a_part_is_refused_before_any_work(run, tmp_path):
+    store = SurveyStore.create(tmp_path / "few.lance", SurveyStore.open(run.survey).iter("test", 2))
+    with pytest.raises(ValueError, match="is in head-train, validation; add"):
+        pipeline.embed(Path(store.path), run.align, tmp_path / "embeddings", device="cpu")
+    assert not (tmp_path / "embeddings").exists()
+
+
 def test_interrupted_embedding_keeps_what_was_done(run, tmp_path, monkeypatch, interrupting):
     with monkeypatch.context() as patched:
         embed = interrupting(pipeline.tasks.embed_survey, 2)

@@ -49,7 +49,7 @@ class BatchOrder(Sampler[np.ndarray]):
         if self.batch_size < 1 or self.steps_per_epoch < 1:
             raise ValueError(
                 f"{len(self.rows)} rows do not fill a batch of {self.batch_size}; "
-                "expected at least one step in an epoch"
+                "expected at least one step in an epoch: smaller batches, or more galaxies"
             )
         if self.batch_size % self._shares:
             raise ValueError(
