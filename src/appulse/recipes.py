@@ -67,7 +67,7 @@ def tiny() -> Recipe:
             clip=3.0,
             validate_every=50,
         ),
-        align=TrainingConfig(steps=300, batch_size=512, validate_every=25),
+        align=TrainingConfig(steps=1200, batch_size=128, validate_every=100, fused=True),
         posterior=replace(
             PROPERTIES,
             estimator=replace(PROPERTIES.estimator, width=64),

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..transformer import MLP, Attention, ReadBlock
+from .whitening import Whitening
 
 
 @dataclass(frozen=True)
@@ -39,25 +40,16 @@ class Head(nn.Module):
     say needs no detour through attention, and the tokens add what they lack.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, config: HeadConfig, features: int, token_width: int):
         super().__init__()
         self.query = nn.Parameter(0.02 * torch.randn(config.width))
+        self.whiten = Whitening(features)
         self.embed_features = nn.Linear(features, config.width)
         self.blocks = nn.ModuleList(
             ReadBlock(config.width, config.heads, token_width) for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.width)
         self.project = nn.Linear(config.width, config.embedding)
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("std", torch.ones(features))
-
-    def standardise(self, features: Float[Tensor, "N F"]) -> None:
-        """Takes mean and scatter of the features from a training set."""
-        self.mean.copy_(features.mean(0))
-        self.std.copy_(features.std(0).clamp(min=1e-6))
 
     def forward(
         self, features: Float[Tensor, "B F"], tokens: Float[Tensor, "B T E"]
@@ -79,7 +71,8 @@ class Head(nn.Module):
         return torch.stack(weights).mean(0)
 
     def _query(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B W"]:
-        return self.embed_features((features - self.mean) / self.std) + self.query
+        with torch.autocast(features.device.type, enabled=False):  # small differences count
+            return self.embed_features(self.whiten(features)) + self.query
 
 
 class AttentionPool(nn.Module):

@@ -158,13 +158,12 @@ class Model(nn.Module):
         return self.describe(galaxies, device=device).coordinates
 
     def standardise(self, image: Float[Tensor, "N F"], spectrum: Float[Tensor, "N S"]) -> None:
-        """Takes mean and scatter of what the heads read beside tokens from a training set."""
-        place = self.log_inverse_temperature.device
-        image, spectrum = image.to(place), spectrum.to(place)
+        """Learns from a training set in which units heads read what enters beside tokens."""
         self.image.standardise(image)
         self.spectrum.standardise(spectrum)
         if self.expectation is not None:
-            self.expectation.standardise(self.spectrum.coordinates(spectrum))
+            there = spectrum.to(self.log_inverse_temperature.device)
+            self.expectation.standardise(self.spectrum.coordinates(there))
 
     @torch.inference_mode()
     def attention(

@@ -81,9 +81,9 @@ class Tower(nn.Module, ABC):
         return self.head(inputs.features, self.tokens(inputs))
 
     def standardise(self, features: Float[Tensor, "N F"]) -> None:
-        """Takes the features' mean and scatter from a training set, if the head reads any."""
+        """Learns the units of the features from a training set, if the head reads any."""
         if isinstance(self.head, Head):
-            self.head.standardise(features)
+            self.head.whiten.learn(features)
 
 
 class ImageTower(Tower):

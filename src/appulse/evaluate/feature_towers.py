@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..align.towers import SpectrumTower
+from ..align.whitening import Whitening
 from ..device import resolve_device
 from ..image.preprocess import to_nanomaggies
 from ..metrics import partner_ranks, recall_at_k
@@ -26,7 +27,6 @@ from ..spectrum import preprocess as spectrum_preprocess
 from ..survey.batches import BatchOrder
 from ..survey.photometry import SOFTENING, aperture_fluxes
 from ..survey.survey import Survey
-from ..tasks.targets import Scale
 from ..training.contrastive import contrastive_loss
 from ..training.loop import TrainingConfig, train
 from ..training.run import RunFolder, digest
@@ -97,23 +97,19 @@ class FeatureTowers(nn.Module):
 
 
 class _Tower(nn.Module):
-    """Features in standard units through pre-norm residual MLPs to a unit vector."""
-
-    mean: Tensor
-    std: Tensor
+    """Features, as our heads read them, through pre-norm residual MLPs to a unit vector."""
 
     def __init__(self, config: FeatureTowersConfig, features: Float[np.ndarray, "B F"]):
         super().__init__()
-        scale = Scale.of(features)
-        self.register_buffer("mean", _tensor(scale.mean))
-        self.register_buffer("std", _tensor(scale.std))
+        self.whiten = Whitening(features.shape[1])
+        self.whiten.learn(_tensor(features))
         self.first = nn.Linear(features.shape[1], config.width)
         self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(config.depth))
         self.mlps = nn.ModuleList(MLP(config.width) for _ in range(config.depth))
         self.last = nn.Linear(config.width, config.embedding)
 
     def forward(self, x: Float[Tensor, "B F"]) -> Float[Tensor, "B D"]:
-        x = self.first((x - self.mean) / self.std)
+        x = self.first(self.whiten(x))
         for norm, mlp in zip(self.norms, self.mlps, strict=True):
             x = x + mlp(norm(x))
         return F.normalize(self.last(x), dim=1)

@@ -1,0 +1,43 @@
+"""Features of unlike units, scatter and correlation as input of a network.
+
+Shapes: B galaxies, N of a training set, F features.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+FLOOR = 1.0  # variance, in units of a standardised feature's
+
+
+class Whitening(nn.Module):
+    """Standard units, then what features have in common made as small as what tells them apart.
+
+    Fluxes of one galaxy rise and fall together: nearly all of their scatter is brightness, and
+    colours and sizes, small differences, would be learned late. Whitening proper would blow up
+    noise as well; here the correlation matrix C becomes C (C + 1)⁻¹, so that its large
+    eigenvalues end near 1 and its small ones stay small (a ridge of one feature's variance).
+    """
+
+    mean: Tensor
+    axes: Tensor
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("axes", torch.eye(features))
+
+    def learn(self, features: Float[Tensor, "N F"]) -> None:
+        """Takes mean, scatter and correlations from a training set."""
+        x = features.cpu().double()  # mps has no float64
+        std, mean = torch.std_mean(x, dim=0, correction=0)
+        std = std.clamp(min=1e-6)
+        x = (x - mean) / std
+        variance, vectors = torch.linalg.eigh(x.T @ x / len(x))
+        root = vectors * (variance.clamp(min=0) + FLOOR).rsqrt() @ vectors.T
+        self.mean.copy_(mean)
+        self.axes.copy_(root / std[:, None])
+
+    def forward(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B F"]:
+        """Features as a network reads them."""
+        return (features - self.mean) @ self.axes
