@@ -32,7 +32,7 @@ AT_ONCE = 512
 TOTAL = 6  # index of the 6″ aperture
 FLUX = 30.0  # nanomaggies, and 1e-17 erg/s/cm²/Å × 10, that every galaxy gets without brightness
 FEATURE_TRAINING = TrainingConfig(
-    steps=2000, batch_size=1024, weight_decay=0.3, warmup=60, validate_every=50, patience=16
+    steps=8000, batch_size=256, fused=True, warmup=60, validate_every=200, patience=16
 )
 Vectors = dict[str, np.ndarray]  # unit vectors by "modality, part"
 

@@ -41,7 +41,7 @@ class FeatureTowersConfig:
 
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(
-            steps=500, batch_size=1024, weight_decay=0.3, validate_every=25, patience=8
+            steps=1500, batch_size=256, fused=True, validate_every=50, patience=12
         )
     )
     width: int = 384
