@@ -233,8 +233,8 @@ def main() -> None:
         if is_done(runs.get(method, {}).get(str(seed)), now):
             continue
         fit = fit_appulse if method == "appulse" else fit_sbi(method, now["CPU-s"])
-        found = {**score(fit, task, n, seed, asked.folder), "setting": now}
-        found["processor"] = provenance()["processor"]
+        about = {"setting": now, "processor": provenance()["processor"]}
+        found = score(fit, task, n, seed, asked.folder) | about
         runs.setdefault(method, {})[str(seed)] = found
         print(task, n, method, seed, found, flush=True)
         write_result("sbi", results)

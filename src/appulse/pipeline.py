@@ -226,15 +226,15 @@ def embed(
     Files that this model made of these galaxies already are kept. An empty part is a ValueError.
     """
     model, store = load(model_run), SurveyStore.open(survey)
-    empty = [part for part in PARTS if not len(store.rows(part))]
+    ids = {part: store.columns(["targetid"], part)["targetid"] for part in PARTS}
+    empty = [part for part in PARTS if not len(ids[part])]
     if empty:
         raise ValueError(
             f"no galaxy of {len(store)} in {survey} is in {', '.join(empty)}; add galaxies"
         )
     for part in PARTS:
-        ids = store.columns(["targetid"], part)["targetid"]
         paths = _embeddings(out, part)
-        if not all(tasks.is_current(path, model, ids) for path in paths):
+        if not all(tasks.is_current(path, model, ids[part]) for path in paths):
             made = tasks.embed_survey(model, store, part, device=device, precision=precision)
             for path, embeddings in zip(paths, made, strict=True):
                 embeddings.write(path)

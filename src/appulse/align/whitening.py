@@ -1,4 +1,4 @@
-"""Features of unlike units, scatter and correlation as input of a network.
+"""Physical features as a network learns best from them.
 
 Shapes: B galaxies, N of a training set, F features.
 """
@@ -11,12 +11,12 @@ FLOOR = 1.0  # variance, in units of a standardised feature's
 
 
 class Whitening(nn.Module):
-    """Standard units, then what features have in common made as small as what tells them apart.
+    """Standard units, then less of what the features share.
 
     Fluxes of one galaxy rise and fall together: nearly all of their scatter is brightness, and
     colours and sizes, small differences, would be learned late. Whitening proper would blow up
-    noise as well; here the correlation matrix C becomes C (C + 1)⁻¹, so that its large
-    eigenvalues end near 1 and its small ones stay small (a ridge of one feature's variance).
+    noise as well. With a ridge of one feature's variance the covariance of standardised features,
+    C, becomes C (C + 1)⁻¹: large eigenvalues end near 1, and small ones stay small.
     """
 
     mean: Tensor
