@@ -8,6 +8,7 @@ over them. Twice the budget is twice the steps of a schedule, and twice the pati
 """
 
 import argparse
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -23,19 +24,19 @@ from appulse.evaluate.baselines import Boosting, magnitudes_and_colours
 from appulse.evaluate.feature_towers import FeatureTowersConfig, fit_feature_towers
 from appulse.evaluate.moco import MocoConfig, train_moco
 from appulse.evaluate.resnet import ResNetConfig
-from appulse.evaluate.rivals import MOCO, MOCO_GALAXIES, MOCO_SIZE
-from appulse.evaluate.rivals import WIDTH as MOCO_WIDTH
+from appulse.evaluate.rivals import MOCO, MOCO_GALAXIES, MOCO_SIZE, MOCO_WIDTH
 from appulse.evaluate.spline_flow import SplinePosterior
 from appulse.evaluate.supervised import SupervisedConfig, SupervisedLearner, conv_att, resnet
 from appulse.image.preprocess import to_nanomaggies
 from appulse.metrics import balanced_accuracy, difference, mean_r2, partner_ranks, recall_at_k
+from appulse.provenance import commit
 from appulse.survey.resample import fit
 from appulse.tasks import network
 from appulse.tasks.probes import MLPProbe
 from appulse.training.loop import TrainingConfig
 from features import Bench
 from features_towers import FEATURE_TRAINING, NANOMAGGIES, Towers
-from record import write_result
+from record import RESULTS, write_result
 
 AT_ONCE = 500
 
@@ -201,12 +202,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("survey", type=Path)
     parser.add_argument("work", type=Path)
+    parser.add_argument("--only", nargs="+", help="baselines; others stay as they were")
     asked = parser.parse_args()
-    results = {}
-    for name, judged in Baselines(Bench(asked.survey, asked.work)).every().items():
-        results[name] = gain(judged)
+    every = Baselines(Bench(asked.survey, asked.work)).every()
+    path = RESULTS / "convergence.json"
+    results = json.loads(path.read_text())["results"] if asked.only else {}
+    for name in asked.only or every:
+        results[name] = gain(every[name]) | {"commit": commit()}
         print(name, results[name], flush=True)
-    print(write_result("convergence", results))
+        print(write_result("convergence", results))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Baselines that take training: networks from pixels to labels, MoCo v2, feature towers.
 
-Their settings are the first that were tried; validation stops them.
+Whether they have converged: benchmarks/convergence.py.
 """
 
 import time
@@ -33,9 +33,9 @@ from .study import Study, fewer
 from .supervised import SupervisedConfig, SupervisedLearner, conv_att, read_pixels, resnet
 
 MOCO = TrainingConfig(steps=2000, batch_size=128, learning_rate=2e-3, weight_decay=0.05, warmup=200)
+MOCO_WIDTH = 32  # of its network
 MOCO_SIZE, MOCO_GALAXIES = 96, 10_000  # pixels of what views are made of; galaxies kept in memory
 FEATURE_GALAXIES = 20_000  # that feature towers are trained on
-WIDTH = 32  # of its network
 
 Pixels = dict[str, Shaped[np.ndarray, "_ *_"]]
 
@@ -95,7 +95,7 @@ def _learn(
 
 
 def _moco(study: Study) -> Method:
-    config = MocoConfig(MOCO, ResNetConfig(WIDTH))
+    config = MocoConfig(MOCO, ResNetConfig(MOCO_WIDTH))
     return Method("MoCo v2", partial(_moco_probes, study, config), asdict(config), study.seeds)
 
 
