@@ -25,14 +25,49 @@ def parts():
 
 @pytest.mark.parametrize("k", [4, 16])
 def test_neighbours_are_sklearns(parts, monkeypatch, k):
-    (x, y, names), (x_val, y_val, names_val), (x_test, _, _) = parts
+    (x, y, names), _, (x_test, _, _) = parts
     monkeypatch.setattr(probes, "NEIGHBOURS", (k,))
     regressor = KNeighborsRegressor(k, weights="distance").fit(x, y)
-    predicted = KNNProbe.fit(x, y, x_val, y_val).predict(x_test)
+    predicted = KNNProbe(x, y).predict(x_test)
     np.testing.assert_allclose(predicted, regressor.predict(x_test), rtol=1e-4)
     classifier = KNeighborsClassifier(k, weights="distance").fit(x, names)
-    voted = KNNProbe.fit(x, names, x_val, names_val).predict(x_test)
+    voted = KNNProbe(x, names).predict(x_test)
     assert np.mean(voted == classifier.predict(x_test)) > 0.995
+
+
+def test_what_hides_on_small_axes_is_found_by_whitening(parts, monkeypatch):
+    """Features that share most of their scatter: what one has beside is the target.
+
+    Expected are sklearn's neighbours among standardised features times (C + ridge)^-1/2.
+    """
+    monkeypatch.setattr(probes, "NEIGHBOURS", (8,))
+
+    def seen(part):
+        return 10 * part[0][:, [7]] + part[0][:, :3], part[0][:, [0]]
+
+    (x, y), held_out, (x_test, y_test) = map(seen, parts)
+    probe = KNNProbe.fit(x, y, *held_out)
+    assert probe.chosen[0].space is probe.spaces[1]
+    predicted, plain = probe.predict(x_test), KNNProbe(x, y).predict(x_test)
+    assert r2(predicted[:, 0], y_test[:, 0]) > r2(plain[:, 0], y_test[:, 0]) + 0.05
+    mean, std = x.mean(0, dtype=float), x.std(0, dtype=float)
+    variance, axes = np.linalg.eigh(np.corrcoef(x.T.astype(float)))
+    root = axes / np.sqrt(variance + probes.RIDGE) @ axes.T / std[:, None]
+    regressor = KNeighborsRegressor(8, weights="distance").fit((x - mean) @ root, y)
+    expected = regressor.predict((x_test - mean) @ root)
+    np.testing.assert_allclose(predicted, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_noise_on_small_axes_stays_small(parts):
+    """One large axis is the target, twenty small ones are noise."""
+
+    def seen(part, seed):
+        noise = np.random.default_rng(seed).normal(size=(len(part[0]), 20))
+        return np.hstack([part[0][:, :1], 0.01 * noise]), part[0][:, :1]
+
+    (x, y), held_out, _ = map(seen, parts, range(3))
+    probe = KNNProbe.fit(x, y, *held_out)
+    assert probe.chosen[0].space is probe.spaces[0]
 
 
 def test_the_number_of_neighbours_is_the_best_on_validation(parts):
@@ -42,17 +77,17 @@ def test_the_number_of_neighbours_is_the_best_on_validation(parts):
     smooth, smooth_val = np.sign(x[:, :1]), np.sign(x_val[:, :1])
     y = np.concatenate([noise, smooth], axis=1)
     probe = KNNProbe.fit(x, y, x_val, np.concatenate([noise_val, smooth_val], axis=1))
-    assert probe.neighbours[0] == max(probes.NEIGHBOURS)  # pure noise: average all you can
-    assert probe.neighbours[1] < max(probes.NEIGHBOURS)
+    assert probe.chosen[0].number == max(probes.NEIGHBOURS)  # pure noise: average all you can
+    assert probe.chosen[1].number < max(probes.NEIGHBOURS)
 
 
 def test_unknown_neighbours_are_left_out(parts, monkeypatch):
     """A target known for half of the galaxies is predicted as if the others were not there."""
-    (x, y, _), (x_val, y_val, _), (x_test, _, _) = parts
+    (x, y, _), _, (x_test, _, _) = parts
     monkeypatch.setattr(probes, "NEIGHBOURS", (1200,))
     known = np.arange(len(x)) % 2 == 0
     holes = np.where(known[:, None], y, np.nan)
-    predicted = KNNProbe.fit(x, holes, x_val, y_val).predict(x_test)
+    predicted = KNNProbe(x, holes).predict(x_test)
     weight = 1 / np.linalg.norm(x_test[:, None] - x[known][None], axis=2)
     expected = weight @ y[known] / weight.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(predicted, expected, rtol=1e-4)

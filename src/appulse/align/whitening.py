@@ -27,14 +27,14 @@ class Whitening(nn.Module):
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("axes", torch.eye(features))
 
-    def learn(self, features: Float[Tensor, "N F"]) -> None:
-        """Takes mean, scatter and correlations from a training set."""
+    def learn(self, features: Float[Tensor, "N F"], floor: float = FLOOR) -> None:
+        """Takes mean, scatter and correlations from a training set; `floor` is the ridge."""
         x = features.cpu().double()  # mps has no float64
         std, mean = torch.std_mean(x, dim=0, correction=0)
         std = std.clamp(min=1e-6)
         x = (x - mean) / std
         variance, vectors = torch.linalg.eigh(x.T @ x / len(x))
-        root = vectors * (variance.clamp(min=0) + FLOOR).rsqrt() @ vectors.T
+        root = vectors * (variance.clamp(min=0) + floor).rsqrt() @ vectors.T
         self.mean.copy_(mean)
         self.axes.copy_(root / std[:, None])
 

@@ -6,6 +6,7 @@ Shapes: B galaxies (V for validation), D features, P targets, N neighbours.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,10 +15,12 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
+from ..align.whitening import Whitening
 from .network import learn, mlp
 from .targets import Scale, TargetCode, Targets, ValTargets
 
 NEIGHBOURS = (4, 8, 16, 32, 64)  # numbers of neighbours to choose from
+RIDGE = 0.1  # of whitening, in variances of a standardised feature
 PENALTIES = tuple(10.0**k for k in range(-2, 5))  # on squared slopes per standard unit
 WIDTH = 128
 
@@ -25,42 +28,68 @@ Features = Float[np.ndarray, "B D"]
 ValFeatures = Float[np.ndarray, "V D"]
 
 
+class Space:
+    """Galaxies that others may be near to."""
+
+    def __init__(self, x: Features, *, whitened: bool = False):
+        self._whitening = Whitening(x.shape[1]) if whitened else None
+        if self._whitening:
+            self._whitening.learn(_tensor(x), RIDGE)
+        self._search = NearestNeighbors(algorithm="brute").fit(self._placed(x))
+
+    def nearest(
+        self, x: Features, k: int
+    ) -> tuple[Float[np.ndarray, "B N"], Int[np.ndarray, "B N"]]:
+        """Distances and rows of the k nearest."""
+        return self._search.kneighbors(self._placed(x), k)
+
+    def _placed(self, x: Features) -> Features:
+        return self._whitening(_tensor(x)).numpy() if self._whitening else x
+
+
+class Neighbours(NamedTuple):
+    """Whose mean a prediction is."""
+
+    space: Space
+    number: int
+
+
 class KNNProbe:
     """Mean of the nearest neighbours (Euclidean), weighted by 1 / distance.
 
-    Features are taken as they are: scaling each to unit variance would blow up the noise among
-    principal components.
-    The number of neighbours is chosen on validation, for each target. Classes are the mean of
-    their indicators, so that the prediction is the weighted vote.
+    Near are features as they are, or whitened: contrastive learning leaves most of an embedding's
+    scatter to a few axes and what tells similar galaxies apart to others, but among principal
+    components of pixels the others are noise. Which, and the number of neighbours, is chosen on
+    validation, for each target. Classes are the mean of their indicators, so that the prediction
+    is the weighted vote.
     """
 
     def __init__(self, x: Features, y: Targets):
         _require_finite(x)
         self._code = TargetCode.of(y)
         self._y = self._code.encode(y)
-        self.neighbours = [min(NEIGHBOURS[-1], len(x))] * self._code.outputs  # per target
-        self._search = NearestNeighbors(algorithm="brute").fit(x)
+        self.spaces = [Space(x)]
+        self.chosen = [Neighbours(self.spaces[0], min(NEIGHBOURS[-1], len(x)))]
+        self.chosen *= self._code.outputs
 
     @classmethod
     def fit(cls, x: Features, y: Targets, x_val: ValFeatures, y_val: ValTargets) -> "KNNProbe":
-        """Keeps x and y, and chooses among `NEIGHBOURS` by the squared error on x_val and y_val."""
+        """Keeps x and y; chooses space and number by the squared error on x_val and y_val."""
         probe = cls(x, y)
-        choices = [k for k in NEIGHBOURS if k <= len(x)] or [len(x)]
-        found = probe._nearest(x_val, choices[-1])
-        means = np.stack([probe._mean(*found, k) for k in choices])
-        probe.neighbours = [choices[i] for i in _best(means, probe._code, y_val)]
+        probe.spaces.append(Space(x, whitened=True))
+        numbers = [k for k in NEIGHBOURS if k <= len(x)] or [len(x)]
+        choices = [Neighbours(space, k) for space in probe.spaces for k in numbers]
+        found = {space: space.nearest(x_val, numbers[-1]) for space in probe.spaces}
+        means = np.stack([probe._mean(*found[space], k) for space, k in choices])
+        probe.chosen = [choices[i] for i in _best(means, probe._code, y_val)]
         return probe
 
     def predict(self, x: Features) -> Targets:
         """Numbers, shape (B, P), or class names, shape (B,)."""
-        found = self._nearest(x, max(self.neighbours))
-        columns = [self._mean(*found, k)[:, i] for i, k in enumerate(self.neighbours)]
+        most = max(choice.number for choice in self.chosen)
+        found = {space: space.nearest(x, most) for space in {c.space for c in self.chosen}}
+        columns = [self._mean(*found[s], k)[:, i] for i, (s, k) in enumerate(self.chosen)]
         return self._code.decode(np.stack(columns, axis=1))
-
-    def _nearest(
-        self, x: Features, k: int
-    ) -> tuple[Float[np.ndarray, "B N"], Int[np.ndarray, "B N"]]:
-        return self._search.kneighbors(x, k)
 
     def _mean(
         self, distance: Float[np.ndarray, "B N"], rows: Int[np.ndarray, "B N"], k: int
