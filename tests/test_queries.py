@@ -15,7 +15,7 @@ from appulse.search.embeddings import Embeddings
 from appulse.search.index import Index
 from appulse.survey.readers import iter_images
 from appulse.tasks import anomaly
-from appulse.tasks.finetune import Finetuned
+from appulse.tasks.finetuned import Finetuned
 
 
 def test_files_are_embedded_like_arrays(run, files, tmp_path):

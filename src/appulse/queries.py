@@ -31,6 +31,7 @@ from .survey.tables import require_known, write_parts, write_table
 from .tasks import embed as tasks
 from .tasks import finetune as tuning
 from .tasks.anomaly import find_anomalies
+from .tasks.finetuned import Finetuned
 from .tasks.labelled import Labels, labelled_files, labelled_survey
 from .training.run import digest_of
 from .units import PIXEL_SCALE
@@ -241,7 +242,7 @@ def predict(
         ValueError: If no file can be read.
     """
     require_known(out)
-    files, bad, tuned = apart_from(out, files), Rejects(), tuning.Finetuned.load(run)
+    files, bad, tuned = apart_from(out, files), Rejects(), Finetuned.load(run)
     batches = tasks.read_files(tuned.modality, each(files, "predict"), bad, pixel_scale)
     parts = []
     try:

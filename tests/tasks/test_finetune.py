@@ -6,7 +6,8 @@ import torch
 
 from appulse.survey.images import Images
 from appulse.survey.structure import structure
-from appulse.tasks.finetune import TRAINING, Finetuned, _scores, _Tail, _tokens, finetune
+from appulse.tasks.finetune import TRAINING, _scores, _Tail, _taken, finetune
+from appulse.tasks.finetuned import Finetuned
 from appulse.tasks.probes import MLPProbe
 
 SHORT = replace(TRAINING, steps=40, warmup=4, validate_every=10, learning_rate=1e-3)
@@ -39,15 +40,20 @@ def test_what_is_loaded_predicts_the_same(model, galaxies_of, some, tmp_path, mo
     np.testing.assert_allclose(again.predict(galaxies[:7], device="cpu"), expected, rtol=1e-5)
 
 
-def test_without_blocks_it_is_a_probe_on_embeddings(model, some, tmp_path):
-    y = some.columns["redshift_true"][:, None]
-    tuned, _ = finetune(model, some.images, y, ["z"], tmp_path, device="cpu")
-    vectors = model.embed_images(some.images, device="cpu")
+@pytest.mark.parametrize("modality", ["image", "spectrum"])
+def test_without_blocks_it_is_a_probe_on_what_the_model_says(
+    model, galaxies_of, some, tmp_path, modality
+):
+    """Of spectra coordinates and redshifts as well."""
+    y, galaxies = some.columns["redshift_true"][:, None], galaxies_of[modality]
+    tuned, _ = finetune(model, galaxies, y, ["z"], tmp_path, device="cpu")
+    made = model.describe(galaxies, device="cpu")
+    seen = made.evidence if modality == "spectrum" else made.vectors
     order = np.random.default_rng(0).permutation(60)
     fit, stop = order[:42], order[42:51]
-    probe = MLPProbe.fit(vectors[fit], y[fit], vectors[stop], y[stop])
-    predicted = tuned.predict(some.images, device="cpu")
-    np.testing.assert_allclose(predicted, probe.predict(vectors), rtol=1e-4, atol=1e-5)
+    probe = MLPProbe.fit(seen[fit], y[fit], seen[stop], y[stop])
+    predicted = tuned.predict(galaxies, device="cpu")
+    np.testing.assert_allclose(predicted, probe.predict(seen), rtol=1e-3, atol=1e-4)
 
 
 def test_the_tail_continues_where_the_tokens_were_taken(model, some):
@@ -57,10 +63,8 @@ def test_the_tail_continues_where_the_tokens_were_taken(model, some):
     probe = MLPProbe.fit(vectors, y, vectors, y)
     tuned = Finetuned(model.image, probe, ["z"], {})
     tail = _Tail(tuned, 1)
-    features, tokens = _tokens(model.image, some.images, 1, torch.device("cpu"))
-    predicted = probe.code.decode(
-        tail(features, tokens, tuned.structure(some.images)).detach().double().numpy()
-    )
+    taken = _taken(tuned, some.images, 1, torch.device("cpu"))
+    predicted = probe.code.decode(tail(*taken).detach().double().numpy())
     np.testing.assert_allclose(predicted, probe.predict(vectors), rtol=1e-4, atol=1e-5)
     learns = {name for name, p in tail.named_parameters() if p.requires_grad}
     assert any(name.startswith("tuned.tower.trunk.blocks.0.") for name in learns)
@@ -93,7 +97,7 @@ def test_classes_are_learned_too(model, some, tmp_path):
 
 
 def test_structure_tells_classes_of_images(model, some, tmp_path):
-    """Flat and round galaxies at any angle; of a spectrum or a property nothing else is read."""
+    """Flat and round galaxies at any angle; for a property nothing but embeddings is read."""
     rng = np.random.default_rng(0)
     y, x = np.meshgrid(*[np.arange(64) - 31.5] * 2, indexing="ij")
     flat, angle = rng.random(200) < 0.5, rng.uniform(0, np.pi, (200, 1, 1))
@@ -107,10 +111,9 @@ def test_structure_tells_classes_of_images(model, some, tmp_path):
     tuned, scores = finetune(model, made, names, ["look"], tmp_path / "a", device="cpu")
     assert scores["accuracy"].value > 0.9
     assert len(tuned.mean) == model.config.image.head.embedding + structure(made).shape[1]
-    z, kinds = some.columns["redshift_true"][:, None], names[:60]
-    for galaxies, target in ((some.images, z), (some.spectra, kinds)):
-        tuned, _ = finetune(model, galaxies, target, ["x"], tmp_path / "b", device="cpu")
-        assert len(tuned.mean) == model.config.image.head.embedding
+    z = some.columns["redshift_true"][:, None]
+    tuned, _ = finetune(model, some.images, z, ["z"], tmp_path / "b", device="cpu")
+    assert len(tuned.mean) == model.config.image.head.embedding
 
 
 def test_too_little_or_too_much_is_refused(model, some, run, tmp_path):

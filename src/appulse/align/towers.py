@@ -184,6 +184,12 @@ class SpectrumTower(Tower):
         shift = features[:, spectrum_preprocess.BANDS, None].cpu().double()  # mps has no float64
         return torch.expm1(shift + self.dictionary.zero_point.cpu())
 
+    def measured(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B M"]:
+        """Coordinates and redshift side by side, of those that the tower measures."""
+        nothing = features[:, :0]
+        coordinates = nothing if self.rest is None else self.coordinates(features)
+        return torch.cat([coordinates, self.redshift(features).to(coordinates)], dim=1)
+
     def pretrained(self) -> dict[str, Tensor]:
         """The tensors that `load_pretrained` fills."""
         filled = ("trunk.", *(f"{name}." for name in MEASURES))

@@ -2,9 +2,8 @@
 
 A small network learns on frozen embeddings first; then, if wanted, the tower's last blocks learn
 with it (linear probing, then fine-tuning: Kumar et al. 2022). What stays is better on validation.
-Classes of images are told by their structure, too.
 
-Shapes: B galaxies, T tokens, E token width, F features, D embedding, S structure, P numbers.
+Shapes: B galaxies, T tokens, E token width, F features, M measured, P numbers.
 """
 
 import copy
@@ -16,27 +15,23 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..align.model import Model, ModelConfig, structure_of
+from ..align.model import Model
 from ..device import resolve_device
 from ..metrics import Estimate, accuracy, balanced_accuracy, bootstrap, r2
-from ..progress import track
-from ..search.embeddings import Modality
 from ..survey.batches import BatchOrder
 from ..survey.images import Images
 from ..training.loop import TrainingConfig, train
-from ..training.run import RunFolder, digest, load_weights, read_config, save_tensors, write_json
+from ..training.run import RunFolder, digest
+from .finetuned import Finetuned, look, measure, read, side_by_side
 from .labelled import Galaxies, parts_of
-from .network import mlp
-from .probes import WIDTH, MLPProbe
-from .targets import Scale, TargetCode, Targets
+from .probes import MLPProbe
+from .targets import Targets
 
 FEWEST = 60  # labelled galaxies
 FEWEST_SCORED = 8  # of those held out: fewer make no interval
-AT_ONCE = 64  # galaxies through the whole tower
 
 TRAINING = TrainingConfig(  # of the last blocks
     steps=300,
@@ -46,89 +41,6 @@ TRAINING = TrainingConfig(  # of the last blocks
     validate_every=15,
     patience=6,
 )
-
-
-class Finetuned(nn.Module):
-    """A tower and a small network that reads its embeddings, for classes of images structure too.
-
-    Attributes:
-        names: Of the properties, or of the one class.
-        about: The model it came from: its configuration and what it was trained on.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(
-        self, tower: nn.Module, probe: MLPProbe, names: Sequence[str], about: dict[str, Any]
-    ):
-        super().__init__()
-        self.tower, self.net = tower, probe.net
-        self.code, self.names, self.about = probe.code, tuple(names), about
-        self.register_buffer("mean", torch.from_numpy(probe.scale.mean).float())
-        self.register_buffer("std", torch.from_numpy(probe.scale.std).float())
-
-    @property
-    def modality(self) -> Modality:
-        """What the tower reads."""
-        return "spectrum" if self.about["model"]["image"] is None else "image"
-
-    def forward(
-        self, embedding: Float[Tensor, "B D"], structure: Float[Tensor, "B S"]
-    ) -> Float[Tensor, "B P"]:
-        """Numbers that the code turns into targets."""
-        seen = torch.cat([F.normalize(embedding.float(), dim=1), structure], dim=1)
-        return self.net((seen - self.mean) / self.std)
-
-    def structure(self, galaxies: Galaxies) -> Float[Tensor, "B S"]:
-        """Of galaxies, if the network reads it; else S is 0."""
-        if self.code.classes is None:
-            return torch.empty(len(galaxies), 0)
-        return torch.from_numpy(structure_of(galaxies))
-
-    @torch.inference_mode()
-    def predict(self, galaxies: Galaxies, *, device: str = "auto") -> Targets:
-        """Properties, shape (B, P), or class names, shape (B,)."""
-        place = resolve_device(device)
-        self.to(place).eval()
-        structure = self.structure(galaxies).to(place).split(AT_ONCE)
-        inputs = _inputs(self.tower, galaxies, place)
-        parts = [self(self.tower(x), s).cpu() for x, s in zip(inputs, structure, strict=True)]
-        return self.code.decode(torch.cat(parts).double().numpy())
-
-    def save(self, path: Path) -> None:
-        """Writes config.json and weights.safetensors."""
-        save_tensors(path / "weights.safetensors", self.state_dict())
-        classes = None if self.code.classes is None else self.code.classes.tolist()
-        scale = {name: value.tolist() for name, value in asdict(self.code.scale).items()}
-        targets = {"names": self.names, "classes": classes, "scale": scale}
-        write_json(path / "config.json", {"stage": "finetune", "targets": targets, **self.about})
-
-    @classmethod
-    def load(cls, path: Path) -> "Finetuned":
-        """Reads what `save` wrote.
-
-        Raises:
-            ValueError: If the folder holds something else.
-        """
-        config = read_config(path)
-        if config.get("stage") != "finetune":
-            raise ValueError(
-                f"{path} holds a run of stage {config.get('stage')!r}; expected one of "
-                "`appulse finetune`"
-            )
-        targets = config.pop("targets")
-        classes = None if targets["classes"] is None else np.array(targets["classes"])
-        scale = Scale(**{name: np.array(value) for name, value in targets["scale"].items()})
-        code, weights = TargetCode(scale, classes), load_weights(path)
-        net = mlp([len(weights["mean"]), WIDTH, WIDTH, code.outputs])
-        model = Model(ModelConfig.from_json(config["model"]), config["trained_on"])
-        embedding = Scale(weights["mean"].double().numpy(), weights["std"].double().numpy())
-        about = {name: config[name] for name in ("model", "trained_on")}
-        tower = next(iter(model.towers.values()))
-        tuned = cls(tower, MLPProbe(net, embedding, code), targets["names"], about)
-        tuned.load_state_dict(weights)
-        return tuned.eval()
 
 
 def finetune(
@@ -168,8 +80,7 @@ def finetune(
     tower, about = _tower_for(model, galaxies)
     if blocks > len(tower.trunk.blocks):
         raise ValueError(f"{blocks} blocks are to learn; the tower has {len(tower.trunk.blocks)}")
-    made = model.describe(galaxies, device=device)
-    seen = np.hstack([made.vectors, made.structure]) if y.ndim == 1 else made.vectors
+    seen = _seen(tower, galaxies, y.ndim == 1, resolve_device(device))
     fit, stop, test = parts_of(galaxies.ids, training.seed)
     probe = MLPProbe.fit(seen[fit], y[fit], seen[stop], y[stop], training.seed)
     tuned = Finetuned(tower, probe, names, about)
@@ -177,6 +88,16 @@ def finetune(
         _train_tail(tuned, galaxies, y, (fit, stop), blocks, training, out / "training", device)
     tuned.save(out)
     return tuned, _scores(tuned.predict(galaxies[test], device=device), y[test], names)
+
+
+@torch.inference_mode()
+def _seen(
+    tower: Any, galaxies: Galaxies, classes: bool, place: torch.device
+) -> Float[np.ndarray, "B _"]:
+    """What the small network reads, with the tower as it is."""
+    tower.to(place).eval()
+    parts = [side_by_side(*seen).cpu() for seen in look(tower, galaxies, classes, place)]
+    return torch.cat(parts).numpy()
 
 
 def _tower_for(model: Model, galaxies: Galaxies) -> tuple[Any, dict[str, Any]]:
@@ -201,15 +122,13 @@ def _train_tail(
     place, (fit, stop) = resolve_device(device), parts
     training = replace(training, batch_size=min(training.batch_size, len(fit)))
     tail = _Tail(tuned, blocks).to(place)
-    features, tokens = _tokens(tuned.tower, galaxies, blocks, place)
-    structure = tuned.structure(galaxies)
+    taken = _taken(tuned, galaxies, blocks, place)
     target = torch.from_numpy(tuned.code.encode(y)).float().to(place)
     config = {"stage": "finetune", "blocks": blocks, "training": asdict(training)}
-    config["data"] = digest({"tokens": tokens, "target": target})
+    config["data"] = digest({"tokens": taken[1], "target": target})
 
     def take(rows: np.ndarray) -> tuple[Tensor, ...]:
-        seen = (x[rows].to(place).float() for x in (features, tokens, structure))
-        return (*seen, target[rows])
+        return (*(x[rows].to(place).float() for x in taken), target[rows])
 
     def loss(tail: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         return tuned.code.loss(tail(*batch[:-1]), batch[-1])
@@ -249,37 +168,31 @@ class _Tail(nn.Module):
         self,
         features: Float[Tensor, "B F"],
         tokens: Float[Tensor, "B T E"],
-        structure: Float[Tensor, "B S"],
+        measured: Float[Tensor, "B M"],
     ) -> Float[Tensor, "B P"]:
-        """Numbers, from what the blocks before saw, and structure."""
+        """Numbers, from what the blocks before saw, and what is measured."""
         for block in self._blocks:
             tokens = block(tokens)
-        return self.tuned(self._tower.head(features, self._tower.trunk.norm(tokens)), structure)
+        return self.tuned(self._tower.head(features, self._tower.trunk.norm(tokens)), measured)
 
 
 @torch.no_grad()
-def _tokens(
-    tower: Any, galaxies: Galaxies, blocks: int, place: torch.device
-) -> tuple[Float[Tensor, "B F"], Float[Tensor, "B T E"]]:
-    """Features of all galaxies, and the tokens that the blocks to train take; computed once."""
-    features, tokens = [], []
+def _taken(
+    tuned: Finetuned, galaxies: Galaxies, blocks: int, place: torch.device
+) -> tuple[Float[Tensor, "B F"], Float[Tensor, "B T E"], Float[Tensor, "B M"]]:
+    """What the tail takes of all galaxies, computed once."""
+    tower: Any = tuned.tower
+    features, tokens, measured = [], [], []
     tower.to(place).eval()
     hook = tower.trunk.blocks[-blocks].register_forward_pre_hook(
         lambda block, taken: tokens.append(taken[0].cpu())
     )
-    for inputs in _inputs(tower, galaxies, place):
+    for some, inputs in read(tower, galaxies, place):
         tower.tokens(inputs)
         features.append(inputs.features.cpu())
+        measured.append(measure(tower, some, inputs.features, tuned.classes).cpu())
     hook.remove()
-    return torch.cat(features), torch.cat(tokens)
-
-
-def _inputs(tower: Any, galaxies: Galaxies, place: torch.device) -> Iterator[Any]:
-    """What the tower takes, some galaxies at a time."""
-    parts = [galaxies[i : i + AT_ONCE] for i in range(0, len(galaxies), AT_ONCE)]
-    for part in track(parts, "read", len(galaxies)):
-        inputs = tower.prepare(part)
-        yield type(inputs)(*(tensor.to(place) for tensor in inputs))
+    return torch.cat(features), torch.cat(tokens), torch.cat(measured)
 
 
 def _scores(predicted: Targets, true: Targets, names: Sequence[str]) -> dict[str, Estimate]:
