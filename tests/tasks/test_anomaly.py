@@ -40,6 +40,21 @@ def test_what_is_not_like_the_reference_is_found_either_way(found):
     assert found.density_chance[-2] < 0.1  # nobody is in the middle, if near to many
 
 
+def test_what_is_odd_in_a_small_difference_is_far():
+    """Two of six features agree within .1; of one galaxy they do not."""
+
+    def agreeing(n, seed):
+        x = np.random.default_rng(seed).normal(size=(n, 6))
+        x[:, 5] = x[:, 0] + 0.1 * x[:, 5]
+        return x
+
+    odd = agreeing(40, 1)
+    odd[:20, 5] += 1
+    chance = find_anomalies(odd, agreeing(1000, 0)).distance_chance
+    assert np.median(chance[:20]) < 0.02
+    assert np.median(chance[20:]) > 0.2
+
+
 def test_chances_are_uniform_among_the_usual(found):
     for chance in (found.distance_chance, found.density_chance):
         assert kstest(chance[:300], "uniform").pvalue > 1e-3

@@ -4,7 +4,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from appulse.metrics import accuracy, r2
-from appulse.tasks import network, probes
+from appulse.tasks import neighbours, network, probes
 from appulse.tasks.probes import KNNProbe, MLPProbe, RidgeProbe
 
 
@@ -52,7 +52,7 @@ def test_what_hides_on_small_axes_is_found_by_whitening(parts, monkeypatch):
     assert r2(predicted[:, 0], y_test[:, 0]) > r2(plain[:, 0], y_test[:, 0]) + 0.05
     mean, std = x.mean(0, dtype=float), x.std(0, dtype=float)
     variance, axes = np.linalg.eigh(np.corrcoef(x.T.astype(float)))
-    root = axes / np.sqrt(variance + probes.RIDGE) @ axes.T / std[:, None]
+    root = axes / np.sqrt(variance + neighbours.RIDGE) @ axes.T / std[:, None]
     regressor = KNeighborsRegressor(8, weights="distance").fit((x - mean) @ root, y)
     expected = regressor.predict((x_test - mean) @ root)
     np.testing.assert_allclose(predicted, expected, rtol=1e-3, atol=1e-3)

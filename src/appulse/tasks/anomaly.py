@@ -10,11 +10,11 @@ from jaxtyping import Float
 from scipy.linalg import null_space
 from scipy.stats import norm
 from sklearn.decomposition import PCA
-from sklearn.neighbors import NearestNeighbors
 
 from ..inference.estimator import EstimatorConfig
 from ..inference.posterior import Posterior, PosteriorConfig
 from ..inference.prior import IndependentPrior, Normal
+from .neighbours import Space
 
 NEIGHBOURS = 5
 COMPONENTS = 16  # principal components whose density a flow learns
@@ -32,7 +32,7 @@ class Anomalies:
     is not like the reference. It is a conformal p-value: among galaxies that are, it is uniform.
     """
 
-    distance: Float[np.ndarray, "B"]  # to the fifth neighbour
+    distance: Float[np.ndarray, "B"]  # to the fifth neighbour, whitened
     distance_chance: Float[np.ndarray, "B"]
     log_density: Float[np.ndarray, "B"]
     density_chance: Float[np.ndarray, "B"]
@@ -50,8 +50,8 @@ def find_anomalies(
         raise ValueError(f"the reference has {len(reference)} rows; expected {FEWEST} or more")
     order = np.random.default_rng(seed).permutation(len(reference))
     held, known = np.split(reference[order], [int(HELD_OUT * len(order))])
-    search = NearestNeighbors(n_neighbors=NEIGHBOURS, algorithm="brute").fit(known)
-    own, distance = (search.kneighbors(x)[0][:, -1] for x in (held, vectors))
+    space = Space(known, whitened=True)
+    own, distance = (space.nearest(x, NEIGHBOURS)[0][:, -1] for x in (held, vectors))
     density = EmbeddingDensity.fit(known, seed)
     usual, log_prob = density.log_prob(held), density.log_prob(vectors)
     return Anomalies(distance, _chance(distance, own), log_prob, _chance(-log_prob, -usual))

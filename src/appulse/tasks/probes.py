@@ -12,39 +12,18 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from sklearn.linear_model import Ridge
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
-from ..align.whitening import Whitening
+from .neighbours import Space
 from .network import learn, mlp
 from .targets import Scale, TargetCode, Targets, ValTargets
 
 NEIGHBOURS = (4, 8, 16, 32, 64)  # numbers of neighbours to choose from
-RIDGE = 0.1  # of whitening, in variances of a standardised feature
 PENALTIES = tuple(10.0**k for k in range(-2, 5))  # on squared slopes per standard unit
 WIDTH = 128
 
 Features = Float[np.ndarray, "B D"]
 ValFeatures = Float[np.ndarray, "V D"]
-
-
-class Space:
-    """Galaxies that others may be near to."""
-
-    def __init__(self, x: Features, *, whitened: bool = False):
-        self._whitening = Whitening(x.shape[1]) if whitened else None
-        if self._whitening:
-            self._whitening.learn(_tensor(x), RIDGE)
-        self._search = NearestNeighbors(algorithm="brute").fit(self._placed(x))
-
-    def nearest(
-        self, x: Features, k: int
-    ) -> tuple[Float[np.ndarray, "B N"], Int[np.ndarray, "B N"]]:
-        """Distances and rows of the k nearest."""
-        return self._search.kneighbors(self._placed(x), k)
-
-    def _placed(self, x: Features) -> Features:
-        return self._whitening(_tensor(x)).numpy() if self._whitening else x
 
 
 class Neighbours(NamedTuple):
@@ -57,9 +36,7 @@ class Neighbours(NamedTuple):
 class KNNProbe:
     """Mean of the nearest neighbours (Euclidean), weighted by 1 / distance.
 
-    Near are features as they are, or whitened: contrastive learning leaves most of an embedding's
-    scatter to a few axes and what tells similar galaxies apart to others, but among principal
-    components of pixels the others are noise. Which, and the number of neighbours, is chosen on
+    Near are features as they are, or whitened; which, and the number of neighbours, is chosen on
     validation, for each target. Classes are the mean of their indicators, so that the prediction
     is the weighted vote.
     """
