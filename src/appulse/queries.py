@@ -178,7 +178,7 @@ def anomaly(embeddings: Path, reference: Path, out: Path, *, seed: int = 0) -> l
             f"{len(shared)} galaxies are in both files, such as {min(shared)!r}; a galaxy is near "
             "to itself: expected others as reference"
         )
-    found = asdict(find_anomalies(asked.vectors, others.vectors, seed))
+    found = asdict(find_anomalies(asked.vectors, others.vectors, seed=seed))
     order = np.argsort(found["distance_chance"] * found["density_chance"], kind="stable")
     table = pa.table({"id": asked.ids[order], **{n: v[order] for n, v in found.items()}})
     write_table(table, out)

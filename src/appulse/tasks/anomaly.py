@@ -32,16 +32,27 @@ class Anomalies:
     is not like the reference. It is a conformal p-value: among galaxies that are, it is uniform.
     """
 
-    distance: Float[np.ndarray, "B"]  # to the fifth neighbour, whitened
+    distance: Float[np.ndarray, "B"]  # to the fifth neighbour
     distance_chance: Float[np.ndarray, "B"]
     log_density: Float[np.ndarray, "B"]
     density_chance: Float[np.ndarray, "B"]
 
 
 def find_anomalies(
-    vectors: Float[np.ndarray, "B D"], reference: Float[np.ndarray, "N D"], seed: int = 0
+    vectors: Float[np.ndarray, "B D"],
+    reference: Float[np.ndarray, "N D"],
+    *,
+    whitened: bool = True,
+    seed: int = 0,
 ) -> Anomalies:
     """Judges embeddings by those of a reference, which must not hold the same galaxies.
+
+    Args:
+        vectors: Of the galaxies to judge.
+        reference: Of others.
+        whitened: Whether distances are of whitened vectors: as embeddings want it, and numbers
+            whose units mean something do not.
+        seed: Of the part held out, and of the flow.
 
     Raises:
         ValueError: If the reference has fewer than 50 rows.
@@ -50,7 +61,7 @@ def find_anomalies(
         raise ValueError(f"the reference has {len(reference)} rows; expected {FEWEST} or more")
     order = np.random.default_rng(seed).permutation(len(reference))
     held, known = np.split(reference[order], [int(HELD_OUT * len(order))])
-    space = Space(known, whitened=True)
+    space = Space(known, whitened=whitened)
     own, distance = (space.nearest(x, NEIGHBOURS)[0][:, -1] for x in (held, vectors))
     density = EmbeddingDensity.fit(known, seed)
     usual, log_prob = density.log_prob(held), density.log_prob(vectors)
