@@ -6,7 +6,6 @@ Shapes: B galaxies (V for validation), D features, P targets, N neighbours.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,46 +25,40 @@ Features = Float[np.ndarray, "B D"]
 ValFeatures = Float[np.ndarray, "V D"]
 
 
-class Neighbours(NamedTuple):
-    """Whose mean a prediction is."""
-
-    space: Space
-    number: int
-
-
 class KNNProbe:
     """Mean of the nearest neighbours (Euclidean), weighted by 1 / distance.
 
-    Near are features as they are, or whitened; which, and the number of neighbours, is chosen on
-    validation, for each target. Classes are the mean of their indicators, so that the prediction
-    is the weighted vote.
+    Near are features as they are, or whitened. Which, and the number of neighbours of each target,
+    is chosen on validation. Classes are the mean of their indicators, so that the prediction is the
+    weighted vote.
     """
 
     def __init__(self, x: Features, y: Targets):
         _require_finite(x)
         self._code = TargetCode.of(y)
         self._y = self._code.encode(y)
-        self.spaces = [Space(x)]
-        self.chosen = [Neighbours(self.spaces[0], min(NEIGHBOURS[-1], len(x)))]
-        self.chosen *= self._code.outputs
+        self.neighbours = [min(NEIGHBOURS[-1], len(x))] * self._code.outputs  # per target
+        self.space = Space(x)
 
     @classmethod
     def fit(cls, x: Features, y: Targets, x_val: ValFeatures, y_val: ValTargets) -> "KNNProbe":
-        """Keeps x and y; chooses space and number by the squared error on x_val and y_val."""
-        probe = cls(x, y)
-        probe.spaces.append(Space(x, whitened=True))
-        numbers = [k for k in NEIGHBOURS if k <= len(x)] or [len(x)]
-        choices = [Neighbours(space, k) for space in probe.spaces for k in numbers]
-        found = {space: space.nearest(x_val, numbers[-1]) for space in probe.spaces}
-        means = np.stack([probe._mean(*found[space], k) for space, k in choices])
-        probe.chosen = [choices[i] for i in _best(means, probe._code, y_val)]
+        """Keeps x and y, and chooses by the squared error on x_val and y_val."""
+        probe, least = cls(x, y), np.inf
+        choices = [k for k in NEIGHBOURS if k <= len(x)] or [len(x)]
+        for space in (probe.space, Space(x, whitened=True)):
+            found = space.nearest(x_val, choices[-1])
+            means = np.stack([probe._mean(*found, k) for k in choices])
+            error = _squared_error(means, probe._code, y_val)
+            mean = np.nanmean(error.min(axis=0))
+            if mean < least:
+                least, probe.space = mean, space
+                probe.neighbours = [choices[i] for i in error.argmin(axis=0)]
         return probe
 
     def predict(self, x: Features) -> Targets:
         """Numbers, shape (B, P), or class names, shape (B,)."""
-        most = max(choice.number for choice in self.chosen)
-        found = {space: space.nearest(x, most) for space in {c.space for c in self.chosen}}
-        columns = [self._mean(*found[s], k)[:, i] for i, (s, k) in enumerate(self.chosen)]
+        found = self.space.nearest(x, max(self.neighbours))
+        columns = [self._mean(*found, k)[:, i] for i, k in enumerate(self.neighbours)]
         return self._code.decode(np.stack(columns, axis=1))
 
     def _mean(
@@ -97,7 +90,7 @@ class RidgeProbe:
         targets = code.encode(y).T
         fits = [[_line(seen, target, size) for target in targets] for size in PENALTIES]
         found = np.stack([np.stack([f.predict(asked) for f in lines], axis=1) for lines in fits])
-        chosen = _best(found, code, y_val)
+        chosen = _squared_error(found, code, y_val).argmin(axis=0)
         return cls([fits[best][k] for k, best in enumerate(chosen)], scale, code)
 
     def predict(self, x: Features) -> Targets:
@@ -146,14 +139,14 @@ class MLPProbe:
         return self.code.decode(self.net(_tensor(self.scale.apply(x))).numpy())
 
 
-def _best(
+def _squared_error(
     found: Float[np.ndarray, "C V P"], code: TargetCode, y_val: ValTargets
-) -> Int[np.ndarray, "P"]:
-    """Which of C settings has the least squared error, for each target; one for all classes."""
+) -> Float[np.ndarray, "C P"]:
+    """Of C settings, for each target; all classes have that of their vote."""
     error = np.nanmean((found - code.encode(y_val)) ** 2, axis=1)
-    if code.classes is not None:  # the columns are one vote
+    if code.classes is not None:
         error = np.broadcast_to(error.sum(axis=1, keepdims=True), error.shape)
-    return error.argmin(axis=0)
+    return error
 
 
 def _require_finite(x: Features) -> None:
