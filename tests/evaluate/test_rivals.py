@@ -35,7 +35,7 @@ def said(study, run):
             patched.setattr(rivals, name, network)
         patched.setattr(rivals, "MOCO", SHORT)
         patched.setattr(rivals, "MOCO_SIZE", 64)
-        patched.setattr(rivals, "WIDTH", 8)
+        patched.setattr(rivals, "MOCO_WIDTH", 8)
         towers = FeatureTowersConfig(replace(SHORT, batch_size=64), width=16)
         patched.setattr(rivals, "FeatureTowersConfig", lambda: towers)
         few = replace(study, seeds=(1,), counts=(40,))
