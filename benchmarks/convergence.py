@@ -205,12 +205,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="baselines; others stay as they were")
     asked = parser.parse_args()
     every = Baselines(Bench(asked.survey, asked.work)).every()
-    path = RESULTS / "convergence.json"
+    path, code = RESULTS / "convergence.json", commit()
     results = json.loads(path.read_text())["results"] if asked.only else {}
     for name in asked.only or every:
-        results[name] = gain(every[name]) | {"commit": commit()}
+        results[name] = gain(every[name]) | {"commit": code}
         print(name, results[name], flush=True)
-        print(write_result("convergence", results))
+        write_result("convergence", results)
 
 
 if __name__ == "__main__":

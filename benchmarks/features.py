@@ -167,7 +167,7 @@ def features(bench: Bench, seed: int, counts: Sequence[int]) -> None:
                     bench.kept(f"{name}, {kind}, {count} labels", seed, some)
     x = bench.kept("vectors of structure", 0, bench.structure)
     bench.kept("structure, image", seed, partial(probed, bench, x, seed))
-    seen = kinds(bench.kept("vectors of appulse", seed, dict))["image and expected"]
+    seen = kinds(bench.kept("vectors of appulse", seed, vectors["appulse"]))["image and expected"]
     both = {part: np.hstack([seen[part], x[part]]) for part in SIZES}
     bench.kept("appulse, image, expected and structure", seed, partial(probed, bench, both, seed))
 

@@ -245,7 +245,6 @@ def main() -> None:
     compared = dict(goals(table))
     for title, report in compared.items():
         print(title, report)
-    figure(table, RESULTS / "features.png")
     print(
         write_result(
             "features",
@@ -257,6 +256,7 @@ def main() -> None:
             },
         )
     )
+    figure(table, RESULTS / "features.png")
 
 
 if __name__ == "__main__":

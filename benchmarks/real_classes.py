@@ -132,7 +132,7 @@ def anomalies(
         measured = {n: np.concatenate([measure(s) for s in g]) for n, g in groups.items()}
         report[space] = {
             "reference": {"simulated galaxies": len(reference)},
-            "simulated": against_simulations(measured, reference, space == "embeddings"),
+            "simulated": against_simulations(measured, reference, whitened=space == "embeddings"),
             "real": against_real(measured),
         }
     return report
@@ -171,7 +171,7 @@ def corrupted(spectra: Spectra, kind: str, rng: np.random.Generator) -> Spectra:
 
 
 def against_simulations(
-    measured: dict[str, np.ndarray], reference: np.ndarray, whitened: bool
+    measured: dict[str, np.ndarray], reference: np.ndarray, *, whitened: bool
 ) -> dict[str, dict[str, Any]]:
     """By distance to simulated galaxies, and by their density."""
     odd = find_anomalies(np.concatenate(list(measured.values())), reference, whitened=whitened)

@@ -40,8 +40,8 @@ def test_what_is_not_like_the_reference_is_found_either_way(found):
     assert found.density_chance[-2] < 0.1  # nobody is in the middle, if near to many
 
 
-def test_what_is_odd_in_a_small_difference_is_far():
-    """Two of six features agree within .1; of one galaxy they do not."""
+def test_what_is_odd_in_a_small_difference_is_far_when_whitened():
+    """Two of six features agree within .1; of half of the galaxies they do not."""
 
     def agreeing(n, seed):
         x = np.random.default_rng(seed).normal(size=(n, 6))
@@ -50,9 +50,13 @@ def test_what_is_odd_in_a_small_difference_is_far():
 
     odd = agreeing(40, 1)
     odd[:20, 5] += 1
-    chance = find_anomalies(odd, agreeing(1000, 0)).distance_chance
+    chance, plain = (
+        find_anomalies(odd, agreeing(1000, 0), whitened=whitened).distance_chance
+        for whitened in (True, False)
+    )
     assert np.median(chance[:20]) < 0.02
     assert np.median(chance[20:]) > 0.2
+    assert np.median(plain[:20]) > 0.2
 
 
 def test_chances_are_uniform_among_the_usual(found):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from appulse.align.model import Model, ModelConfig
 from appulse.survey.images import Images
 from appulse.survey.structure import structure
 from appulse.tasks.finetune import TRAINING, _scores, _Tail, _taken, finetune
@@ -54,6 +55,21 @@ def test_without_blocks_it_is_a_probe_on_what_the_model_says(
     probe = MLPProbe.fit(seen[fit], y[fit], seen[stop], y[stop])
     predicted = tuned.predict(galaxies, device="cpu")
     np.testing.assert_allclose(predicted, probe.predict(seen), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("measures", [True, False])
+def test_a_tower_alone_measures_what_it_can(model, some, tmp_path, measures):
+    """A model of spectra only; without dictionary and head, embeddings are all there is."""
+    config = model.config.spectrum
+    width = config.head.embedding + config.rest.components + 3
+    if not measures:
+        config, width = replace(config, head=None, dictionary=None, rest=None), config.trunk.width
+    alone = Model(ModelConfig(image=None, spectrum=config))
+    alone.spectrum.load_state_dict(model.spectrum.state_dict(), strict=measures)
+    y = some.columns["redshift_true"][:, None]
+    tuned, _ = finetune(alone, some.spectra, y, ["z"], tmp_path, device="cpu")
+    assert len(tuned.mean) == width
+    assert np.isfinite(tuned.predict(some.spectra[:3], device="cpu")).all()
 
 
 def test_the_tail_continues_where_the_tokens_were_taken(model, some):

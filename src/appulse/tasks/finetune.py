@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..align.model import Model
-from ..device import resolve_device
+from ..device import fast_products, resolve_device
 from ..metrics import Estimate, accuracy, balanced_accuracy, bootstrap, r2
 from ..survey.batches import BatchOrder
 from ..survey.images import Images
@@ -96,7 +96,8 @@ def _seen(
 ) -> Float[np.ndarray, "B _"]:
     """What the small network reads, with the tower as it is."""
     tower.to(place).eval()
-    parts = [side_by_side(*seen).cpu() for seen in look(tower, galaxies, classes, place)]
+    with fast_products(tower):
+        parts = [side_by_side(*seen).cpu() for seen in look(tower, galaxies, classes, place)]
     return torch.cat(parts).numpy()
 
 

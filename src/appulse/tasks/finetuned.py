@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..align.model import Model, ModelConfig, structure_of
 from ..align.towers import SpectrumTower
-from ..device import resolve_device
+from ..device import fast_products, resolve_device
 from ..progress import track
 from ..search.embeddings import Modality
 from ..training.run import load_weights, read_config, save_tensors, write_json
@@ -72,7 +72,8 @@ class Finetuned(nn.Module):
         """Properties, shape (B, P), or class names, shape (B,)."""
         place = resolve_device(device)
         self.to(place).eval()
-        parts = [self(*seen).cpu() for seen in look(self.tower, galaxies, self.classes, place)]
+        with fast_products(self.tower):
+            parts = [self(*seen).cpu() for seen in look(self.tower, galaxies, self.classes, place)]
         return self.code.decode(torch.cat(parts).double().numpy())
 
     def save(self, path: Path) -> None:
@@ -139,5 +140,6 @@ def measure(
     """What is read beside embeddings; M is 0 for properties of images."""
     if isinstance(tower, SpectrumTower):
         return tower.measured(features)
-    structure = structure_of(galaxies) if classes else np.empty((len(galaxies), 0), np.float32)
-    return torch.from_numpy(structure).to(features.device)
+    if not classes:
+        return features[:, :0]
+    return torch.from_numpy(structure_of(galaxies)).to(features.device)

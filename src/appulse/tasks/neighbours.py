@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from sklearn.neighbors import NearestNeighbors
-from torch import Tensor
 
 from ..align.whitening import Whitening
 
@@ -24,7 +23,7 @@ class Space:
     def __init__(self, x: Float[np.ndarray, "B D"], *, whitened: bool = False):
         self._whitening = Whitening(x.shape[1]) if whitened else None
         if self._whitening:
-            self._whitening.learn(_tensor(x), RIDGE)
+            self._whitening.learn(torch.from_numpy(x), RIDGE)
         self._search = NearestNeighbors(algorithm="brute").fit(self._placed(x))
 
     def nearest(
@@ -34,8 +33,4 @@ class Space:
         return self._search.kneighbors(self._placed(x), n)
 
     def _placed(self, x: Float[np.ndarray, "B D"]) -> Float[np.ndarray, "B D"]:
-        return self._whitening(_tensor(x)).numpy() if self._whitening else x
-
-
-def _tensor(x: Float[np.ndarray, "B D"]) -> Float[Tensor, "B D"]:
-    return torch.from_numpy(x).float()
+        return self._whitening(torch.from_numpy(x).float()).numpy() if self._whitening else x
