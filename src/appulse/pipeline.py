@@ -28,14 +28,14 @@ from .align.towers import pretraining_trunk
 from .device import Precision, resolve_device
 from .evaluate.results import Result
 from .evaluate.sample import PARTS
-from .image.objective import image_objective
+from .image.objective import flux_batches, image_objective
 from .progress import track
 from .queries import index
 from .recipes import Recipe, tiny
 from .spectrum.causal import CausalModel
 from .spectrum.masked import MaskedModel
 from .spectrum.rest import learn_measures
-from .survey.batches import BatchOrder, loader
+from .survey.batches import BatchOrder, loader, read_ahead
 from .survey.store import SurveyStore
 from .survey.survey import PROPERTIES, label_columns
 from .survey.synthetic.block import number_of
@@ -100,7 +100,7 @@ def pretrain_spectrum(
     train(
         model,
         lambda model, batch: model.loss(batch["spectra"]),
-        lambda step: loader(take, BatchOrder(rows, **training.order(step)), workers=0),
+        lambda step: read_ahead(loader(take, BatchOrder(rows, **training.order(step)), workers=0)),
         training,
         run,
         validate=lambda model: model.validate(held_out),
@@ -117,8 +117,7 @@ def pretrain_image(
     recipe, store = recipe or tiny(), SurveyStore.open(survey)
     training, trunk = recipe.pretrain_image, pretraining_trunk(recipe.image.trunk)
     torch.manual_seed(training.seed)
-    place = resolve_device(device)
-    model, batches, groups, after = image_objective(recipe.objective, trunk, training, store, place)
+    model, groups, after = image_objective(recipe.objective, trunk, training.steps, store)
     run = RunFolder(
         out,
         {
@@ -132,8 +131,8 @@ def pretrain_image(
     held_out = store.take(store.rows("validation")[:256], ["images"])["images"]
     train(
         model,
-        lambda model, views: model.loss(views),
-        batches,
+        lambda model, flux: model.loss(flux),
+        flux_batches(store, training, resolve_device(device)),
         training,
         run,
         validate=lambda model: model.validate(held_out),

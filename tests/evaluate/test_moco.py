@@ -3,13 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
 
 from appulse.evaluate import moco
 from appulse.evaluate.moco import Moco, MocoConfig, train_moco, view
 from appulse.evaluate.resnet import ResNetConfig
 from appulse.image import distortions
-from appulse.image.distortions import blurred
 from appulse.training.loop import TrainingConfig
 
 CONFIG = MocoConfig(
@@ -33,19 +31,9 @@ def galaxies(n, seed=0):
     return (colour * shape[:, None]).astype(np.float32)
 
 
-def test_blurring_is_scipys():
-    flux = torch.from_numpy(galaxies(2))
-    sigma = torch.tensor([[0.0, 1.0, 2.0], [0.7, 1.5, 0.0]])
-    expected = [
-        [gaussian_filter(band, s, mode="wrap", truncate=8) for band, s in zip(*row, strict=True)]
-        for row in zip(flux.numpy(), sigma.numpy(), strict=True)
-    ]
-    np.testing.assert_allclose(blurred(flux, sigma), expected, atol=0.02)
-
-
 def test_a_view_turns_and_shifts_but_keeps_the_light(monkeypatch):
     """With nothing but turns and shifts up to 3 pixels along either axis."""
-    monkeypatch.setattr(distortions, "_added", lambda distribution, n: torch.zeros(n, 3))
+    monkeypatch.setattr(distortions, "added", lambda kind, normal: torch.zeros(len(normal[0]), 3))
     flux = torch.from_numpy(galaxies(50))
     config = replace(CONFIG, size=32, jitter=3, zoom=0.0, reddening=0.0)
     seen = view(flux, config)
@@ -64,7 +52,7 @@ def centre(flux):
 
 
 def test_a_view_is_redder_and_larger_as_told(monkeypatch):
-    monkeypatch.setattr(distortions, "_added", lambda distribution, n: torch.zeros(n, 3))
+    monkeypatch.setattr(distortions, "added", lambda kind, normal: torch.zeros(len(normal[0]), 3))
     flux = torch.from_numpy(galaxies(50))
     seen = view(flux, replace(CONFIG, size=32, jitter=0, zoom=0.0, reddening=0.3))
     change = (seen.sum((2, 3)) / flux.sum((2, 3))).log10() / -0.4

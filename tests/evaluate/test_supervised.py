@@ -19,11 +19,7 @@ from appulse.evaluate.supervised import (
     read_pixels,
     train_supervised,
 )
-from appulse.image.augment import CropConfig
-from appulse.image.contrast import flux_batches
-from appulse.image.masking import BlockMaskConfig
-from appulse.image.views import view_batches
-from appulse.image.vit import VisionTransformerConfig
+from appulse.image.objective import flux_batches
 from appulse.metrics import accuracy, r2
 from appulse.survey.rgb import to_rgb
 from appulse.survey.store import SurveyStore
@@ -141,13 +137,9 @@ def test_pictures_are_read_as_flux(galaxies, tmp_path):
     both = Survey(images, galaxies.spectra, galaxies.columns)
     pictures = SurveyStore.create(tmp_path / "rgb.lance", [both])
     plain = SurveyStore.create(tmp_path / "flux.lance", [galaxies])
-    training, trunk = replace(TRAINING, batch_size=8), VisionTransformerConfig(size=24, patch=12)
-    cpu, crops = torch.device("cpu"), CropConfig(whole=24, part=12, parts=1)
+    training, cpu = replace(TRAINING, batch_size=8), torch.device("cpu")
     readers = {
-        "contrast": lambda s: next(flux_batches(s, training, cpu)(0)).numpy(),
-        "views": lambda s: next(
-            view_batches(s, trunk, crops, BlockMaskConfig(), training, cpu)(0)
-        ).whole.numpy(),
+        "image transformers": lambda s: next(flux_batches(s, training, cpu)(0)).numpy(),
         "networks": lambda s: read_pixels(s, np.arange(8), SupervisedConfig(RESNET, TRAINING, 24)),
         "MoCo": lambda s: _cutouts(Study(Sample(s, {}), {}, tmp_path), np.arange(8)),
     }

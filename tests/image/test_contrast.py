@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from appulse.image import contrast, distortions
+from appulse.image import contrast
 from appulse.image.contrast import Contrast, ContrastConfig, view
 from appulse.image.vit import VisionTransformerConfig
 from appulse.survey.images import Images
@@ -39,12 +39,6 @@ def test_views_keep_shapes_and_change_light_as_asked(monkeypatch):
     area = (seen > seen.amax((2, 3), keepdim=True) / 2).sum((2, 3)).float()
     before = (flux > flux.amax((2, 3), keepdim=True) / 2).sum((2, 3)).float()
     assert (area / before - 1).abs().median() < 0.1
-
-
-def test_worse_images_have_the_noise_of_the_draw(monkeypatch):
-    monkeypatch.setattr(distortions, "_added", lambda distribution, n: torch.full((n, 3), 0.5))
-    seen = distortions.worse(torch.zeros(8, 3, 64, 64))
-    assert seen.std() == pytest.approx(0.5, rel=0.02)
 
 
 def test_the_loss_is_that_of_pairs_and_reaches_everything():

@@ -1,5 +1,3 @@
-import inspect
-import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,19 +6,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from appulse.image import views as views_module
-from appulse.image.augment import CropConfig
+from appulse.image.augment import CropConfig, multi_crop
 from appulse.image.dino import Dino, DinoConfig, parameter_groups
 from appulse.image.dino_head import DinoHeadConfig
 from appulse.image.dino_loss import Centering, dino_loss, koleo_loss, sinkhorn
 from appulse.image.masking import BlockMaskConfig
+from appulse.image.preprocess import image_flux
 from appulse.image.views import Views, random_views
 from appulse.image.vit import VisionTransformerConfig
-from appulse.survey.batches import BatchOrder
 from appulse.survey.images import Images
-from appulse.training import loop
+from appulse.survey.rgb import to_rgb
 from appulse.training.distribution import Objective
-from appulse.training.loop import TrainingConfig
 
 DEVICE = torch.device("cpu")
 
@@ -40,7 +36,8 @@ def model():
 
 
 def views(galaxies, seed=0):
-    return random_views(galaxies.images, TRUNK, CONFIG.crops, CONFIG.masks, (0, seed))
+    torch.manual_seed(seed)
+    return random_views(image_flux(galaxies.images), TRUNK, CONFIG.crops, CONFIG.masks)
 
 
 def test_the_teacher_is_the_students_running_mean(model, galaxies):
@@ -56,7 +53,7 @@ def test_the_teacher_is_the_students_running_mean(model, galaxies):
 
 def test_the_gradient_reaches_the_whole_student_and_no_teacher(model, galaxies):
     model.train()
-    model.loss(views(galaxies)).backward()
+    model.loss(image_flux(galaxies.images)).backward()
     assert all(p.grad is None for p in model.teacher.parameters())
     for name, parameter in model.student.named_parameters():
         assert parameter.grad is not None, name
@@ -74,8 +71,8 @@ def test_training_agrees_on_what_differs_between_galaxies():
     optimizer = torch.optim.AdamW(
         [{"params": [g.parameter], "lr": 3e-3 * g.rate} for g in parameter_groups(model)]
     )
-    for step in range(90):
-        seen = random_views(images, TRUNK, config.crops, config.masks, (0, step))
+    for _ in range(90):
+        seen = model.views(image_flux(images))
         losses = model.losses(seen)
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
@@ -107,43 +104,15 @@ def test_views_follow_from_the_seed(galaxies):
     assert (hidden.sum(1) > 0).sum() <= 20
 
 
-def test_steps_pieces_and_ranks_see_their_own_views(galaxies, monkeypatch):
-    """A store that gives the same galaxies always, but notes which were asked for."""
-    asked = []
-
-    class Store:
-        def rows(self, part):
-            return np.arange(80)
-
-        def take(self, rows, fields):
-            asked.append(rows)
-            return {"images": galaxies.images}
-
-    training = TrainingConfig(steps=2, batch_size=40, seed=3, accumulate=2)
-
-    def seen(rank, start):
-        for module in (views_module, loop):
-            monkeypatch.setattr(module, "rank", lambda: rank)
-        monkeypatch.setattr(loop, "ranks", lambda: 2)
-        batches = unchecked(Store(), TRUNK, CONFIG.crops, CONFIG.masks, training, DEVICE)
-        return [next(pieces).whole for pieces in [batches(start)] for _ in range(4)]
-
-    unchecked = inspect.unwrap(views_module.view_batches)
-    first, second = seen(0, 0), seen(1, 0)
-    rows = [asked[i] for i in (0, 1, 4, 5)]  # those of the first step
-    assert sorted(np.concatenate(rows)) == sorted(next(iter(BatchOrder(np.arange(80), 40, 3))))
-    whole = [*first, *second]
-    assert not any(torch.equal(a, b) for a, b in itertools.combinations(whole, 2))
-    for a, b in zip(seen(1, 1)[:2], second[2:], strict=True):
-        torch.testing.assert_close(a, b)
-
-
 def test_pictures_are_made_after_seeing_and_noise(galaxies):
     trunk = replace(TRUNK, colours="rgb")
-    seen = random_views(galaxies.images, trunk, CONFIG.crops, BlockMaskConfig(), (0, 0))
-    assert seen.whole.min() >= 0
-    assert seen.whole.max() <= 1
-    assert seen.whole.dtype == torch.float32
+    flux = image_flux(galaxies.images)
+    torch.manual_seed(0)
+    plain = multi_crop(flux, CONFIG.crops)
+    torch.manual_seed(0)
+    seen = random_views(flux, trunk, CONFIG.crops, BlockMaskConfig())
+    for ours, flux in zip(seen[:2], plain, strict=True):
+        np.testing.assert_allclose(ours, to_rgb(flux.numpy()), atol=1e-6)
 
 
 def test_a_trunk_without_class_token_is_refused():

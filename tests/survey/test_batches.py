@@ -1,3 +1,5 @@
+import threading
+import time
 from itertools import islice
 
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appulse.survey.batches import BatchOrder, _reduce
+from appulse.survey.batches import BatchOrder, _reduce, read_ahead
 
 ROWS = np.arange(100, 123)
 
@@ -103,3 +105,40 @@ def test_arrays_survive_the_way_through_shared_memory(array: np.ndarray):
 def test_refuses_an_epoch_without_steps(rows: np.ndarray, batch_size: int):
     with pytest.raises(ValueError, match="do not fill a batch"):
         BatchOrder(rows, batch_size, drop_last=True)
+
+
+def noted(count, seen):
+    for i in range(count):
+        seen.append((i, threading.current_thread()))
+        yield i
+
+
+@given(st.integers(0, 5))
+def test_reading_ahead_changes_no_batch(count):
+    assert list(read_ahead(noted(count, []))) == list(range(count))
+
+
+def test_one_batch_is_read_ahead_by_another_thread():
+    seen = []
+    batches = read_ahead(noted(9, seen))
+    assert not seen
+    for i in range(4):
+        assert next(batches) == i
+        while len(seen) < i + 2:
+            time.sleep(0.001)
+    batches.close()
+    assert [i for i, _ in seen] == [0, 1, 2, 3, 4]
+    (reader,) = {thread for _, thread in seen}
+    assert reader is not threading.current_thread()
+    assert not reader.is_alive()
+
+
+def test_what_goes_wrong_while_reading_is_raised_in_its_turn():
+    def broken():
+        yield 1
+        raise OSError("the disk is gone")
+
+    batches = read_ahead(broken())
+    assert next(batches) == 1
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(batches)

@@ -19,7 +19,7 @@ from ..image.preprocess import ImageInputs, random_dihedral
 from ..metrics import partner_ranks, recall_at_k
 from ..progress import track
 from ..spectrum.preprocess import SpectrumInputs
-from ..survey.batches import BatchOrder
+from ..survey.batches import BatchOrder, read_ahead
 from ..survey.store import SurveyStore
 from ..survey.survey import Survey
 from ..training.cache import TensorCache
@@ -127,7 +127,7 @@ def pair_batches(
 
     def batches(step: int) -> Iterator[Pairs]:
         order = BatchOrder(np.arange(len(cache)), **config.order(step))
-        return (take_pairs(cache, batch, device) for batch in order)
+        return read_ahead(take_pairs(cache, batch, device) for batch in order)
 
     return batches
 

@@ -8,9 +8,7 @@ transformer is left with shapes. The loss is that of alignment, negatives come f
 Shapes: B galaxies, D width, E embedding; y and x are pixels.
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,14 +16,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..metrics import partner_ranks, recall_at_k
-from ..survey.batches import BatchOrder, loader
 from ..survey.images import Images
-from ..survey.store import SurveyStore
 from ..training.contrastive import contrastive_loss, joint_contrastive_loss
-from ..training.loop import TrainingConfig
 from ..units import PIXEL_SCALE
 from .distortions import moved, worse
-from .preprocess import to_nanomaggies
+from .preprocess import image_flux
 from .vit import VisionTransformer, VisionTransformerConfig
 
 
@@ -69,9 +64,7 @@ class Contrast(nn.Module):
         """Loss on fixed views of these, and how often a view's nearest is the one of its galaxy."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            flux = torch.from_numpy(to_nanomaggies(images).filled()).to(
-                self.trunk.norm.weight.device
-            )
+            flux = image_flux(images).to(self.trunk.norm.weight.device)
             first, second = self._views(flux)
         loss = contrastive_loss(first, second, self.config.inverse_temperature)
         cosine = F.normalize(first) @ F.normalize(second).T
@@ -97,17 +90,3 @@ def view(
     flux = moved(flux, size, size / side * zoom, 2 * config.shift / side)
     magnitudes = config.brightness * torch.randn(n, 1) + config.colour * torch.randn(n, 3)
     return worse(flux * (10 ** (-0.4 * magnitudes))[..., None, None].to(flux.device))
-
-
-def flux_batches(
-    store: SurveyStore, training: TrainingConfig, device: torch.device
-) -> Callable[[int], Iterator[Tensor]]:
-    """Endless images of encoder-train [nanomaggies], this rank's share, from any step on."""
-    rows, take = store.rows("encoder-train"), partial(store.take, fields=("images",))
-
-    def batches(step: int) -> Iterator[Tensor]:
-        order = BatchOrder(rows, **training.order(step))
-        for batch in loader(take, order, workers=0):
-            yield torch.from_numpy(to_nanomaggies(batch["images"]).filled()).to(device)
-
-    return batches

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..survey.images import Images
 from ..training.groups import Group
@@ -30,6 +31,7 @@ from .augment import CropConfig
 from .dino_head import DinoHead, DinoHeadConfig
 from .dino_loss import Centering, dino_loss, ibot_loss, koleo_loss, sinkhorn
 from .masking import BlockMaskConfig
+from .preprocess import image_flux
 from .views import Views, random_views
 from .vit import VisionTransformer, VisionTransformerConfig
 
@@ -92,9 +94,13 @@ class Dino(nn.Module):
         self.center_patches = Centering(config.head.prototypes)
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
 
-    def loss(self, views: Views) -> Float[Tensor, ""]:
-        """What a step goes down: DINO of whole and local crops, KoLeo and iBOT."""
-        return torch.stack(list(self.losses(views).values())).sum()
+    def loss(self, flux: Float[Tensor, "B 3 y x"]) -> Float[Tensor, ""]:
+        """What a step goes down: DINO of whole and local crops, KoLeo and iBOT [nanomaggies]."""
+        return torch.stack(list(self.losses(self.views(flux)).values())).sum()
+
+    def views(self, flux: Float[Tensor, "B 3 y x"]) -> Views:
+        """Random ones of these galaxies."""
+        return random_views(flux, self.student.trunk.config, self.config.crops, self.config.masks)
 
     def losses(self, views: Views) -> dict[str, Float[Tensor, ""]]:
         """Each part of the loss, weighted as in the sum."""
@@ -138,12 +144,11 @@ class Dino(nn.Module):
         `spread` is the mean standard deviation of a unit vector's entries times the root of
         their number: 1 where all directions are equally likely.
         """
-        seen = random_views(
-            images, self.student.trunk.config, self.config.crops, self.config.masks, (0, 0)
-        )
-        seen = seen.to(self.step.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            seen = self.views(image_flux(images).to(self.step.device))
         centres = [module.center.clone() for module in (self.center_images, self.center_patches)]
-        value = self.loss(seen)
+        value = torch.stack(list(self.losses(seen).values())).sum()
         self.center_images.center.copy_(centres[0])
         self.center_patches.center.copy_(centres[1])
         tokens = F.normalize(self.teacher.tokens(seen.whole)[0], dim=1)
@@ -153,10 +158,8 @@ class Dino(nn.Module):
     @torch.no_grad()
     def update_teacher(self) -> None:
         """Moves the teacher towards the student; once after each step of the optimiser."""
-        momentum = self.momenta(int(self.step))
-        pairs = zip(self.teacher.parameters(), self.student.parameters(), strict=True)
-        for teacher, student in pairs:
-            teacher.lerp_(student, 1 - momentum)
+        move = get_ema_multi_avg_fn(self.momenta(int(self.step)))
+        move(list(self.teacher.parameters()), list(self.student.parameters()), self.step)
         self.step += 1
 
 

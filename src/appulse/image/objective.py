@@ -1,26 +1,27 @@
 """What an image transformer learns by before alignment: self-distillation, or contrast of views."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
+from ..survey.batches import BatchOrder, loader, read_ahead
 from ..survey.store import SurveyStore
 from ..training.groups import Group, matrices_decay
 from ..training.loop import TrainingConfig
 from .augment import CropConfig
-from .contrast import Contrast, ContrastConfig, flux_batches
+from .contrast import Contrast, ContrastConfig
 from .dino import Dino, DinoConfig, parameter_groups
-from .preprocess import to_nanomaggies
-from .views import view_batches
+from .preprocess import image_flux, to_nanomaggies
 from .vit import VisionTransformerConfig
 
 
 class ImageObjective(NamedTuple):
     """What `training.loop.train` takes."""
 
-    model: Any  # with `loss` of a batch and `validate` of images
-    batches: Callable[[int], Iterator[Any]]
+    model: Any  # with `loss` of flux and `validate` of images
     groups: Callable[[Any], list[Group]] = matrices_decay
     after_step: Callable[[Any], None] | None = None
 
@@ -28,21 +29,18 @@ class ImageObjective(NamedTuple):
 def image_objective(
     config: DinoConfig | ContrastConfig,
     trunk: VisionTransformerConfig,
-    training: TrainingConfig,
+    steps: int,
     store: SurveyStore,
-    device: torch.device,
 ) -> ImageObjective:
-    """An untrained model of the kind that is configured, and a survey's images as it takes them.
+    """An untrained model of the kind that is configured, to be trained for so many steps.
 
     Raises:
         ValueError: If the survey's images are smaller than the crops that views are.
     """
     if isinstance(config, ContrastConfig):
-        return ImageObjective(Contrast(trunk, config), flux_batches(store, training, device))
+        return ImageObjective(Contrast(trunk, config))
     _require_room(store, config.crops, trunk.patch)
-    views = view_batches(store, trunk, config.crops, config.masks, training, device)
-    model = Dino(trunk, config, training.steps)
-    return ImageObjective(model, views, parameter_groups, Dino.update_teacher)
+    return ImageObjective(Dino(trunk, config, steps), parameter_groups, Dino.update_teacher)
 
 
 def _require_room(store: SurveyStore, crops: CropConfig, patch: int) -> None:
@@ -53,3 +51,16 @@ def _require_room(store: SurveyStore, crops: CropConfig, patch: int) -> None:
             f"images of {size} pixels are smaller than crops of {crops.whole}: simulate with "
             f"--size 152, or --objective.crops.whole {size // patch * patch}"
         )
+
+
+def flux_batches(
+    store: SurveyStore, training: TrainingConfig, device: torch.device
+) -> Callable[[int], Iterator[Tensor]]:
+    """Endless images of encoder-train [nanomaggies], this rank's share, from any step on."""
+    rows, take = store.rows("encoder-train"), partial(store.take, fields=("images",))
+
+    def batches(step: int) -> Iterator[Tensor]:
+        some = loader(take, BatchOrder(rows, **training.order(step)), workers=0)
+        return read_ahead(image_flux(batch["images"]).to(device) for batch in some)
+
+    return batches

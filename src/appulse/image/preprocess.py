@@ -13,7 +13,7 @@ from torch import Tensor
 from ..survey.images import Images
 from ..survey.photometry import APERTURES, SOFTENING, aperture_fluxes
 from ..survey.resample import fit, to_scale
-from ..survey.rgb import to_flux, to_rgb
+from ..survey.rgb import DARK, OFFSET, SCALES, Q, to_flux, to_rgb
 
 FEATURES = 3 * len(APERTURES)
 SETTINGS = {"apertures": APERTURES, "softening": SOFTENING}  # part of a model's hash
@@ -33,19 +33,31 @@ def to_nanomaggies(images: Images) -> Images:
     return to_scale(to_flux(images))
 
 
+def image_flux(images: Images) -> Float[Tensor, "B 3 y x"]:
+    """Nanomaggies per pixel of 0.262″, masked ones interpolated."""
+    return torch.from_numpy(to_nanomaggies(images).filled())
+
+
+def pictures(flux: Float[Tensor, "*B 3 y x"]) -> Float[Tensor, "*B 3 y x"]:
+    """What `survey.rgb.to_rgb` makes of arrays, of tensors on any device."""
+    light = flux.flip(-3) * torch.tensor(SCALES).to(flux) + OFFSET
+    intensity = Q / 3 * light.clamp(min=0).sum(-3, keepdim=True)
+    gain = Q**0.5 * intensity.asinh() / intensity.clamp(min=DARK)
+    return (gain * light).clamp(0, 1)
+
+
 def prepare(images: Images, size: int) -> ImageInputs:
     """Cutouts of `size` pixels at 0.262″ with aperture fluxes; RGB is turned back into flux."""
     images = to_nanomaggies(images)
     features = np.arcsinh(aperture_fluxes(images) / SOFTENING).reshape(len(images), -1)
     images = fit(images, size)
-    flux = images.filled() if images.mask.any() else images.flux
-    return _inputs(flux, images, features)
+    return _inputs(images.filled(), images, features)
 
 
 def prepare_picture(images: Images, size: int) -> ImageInputs:
     """Cutouts of `size` pixels at 0.262″ as the viewer shows them; padding looks like the sky."""
     images = fit(to_scale(images), size)
-    picture = images.filled() if images.mask.any() else images.flux
+    picture = images.filled()
     if images.kind == "flux":
         picture = to_rgb(picture)
     elif images.mask.any():

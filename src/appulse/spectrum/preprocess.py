@@ -56,10 +56,9 @@ def as_tensors(
     spectra: Spectra,
 ) -> tuple[Float[Tensor, "B L"], Float[Tensor, "B L"], Float[Tensor, "#B L"]]:
     """Flux with masked pixels interpolated, inverse variance, and wavelength."""
-    flux = spectra.filled() if spectra.mask.any() else spectra.flux
     wavelength = spectra.wavelength[:1] if spectra.one_grid else spectra.wavelength
     return (
-        torch.from_numpy(flux),
+        torch.from_numpy(spectra.filled()),
         torch.from_numpy(spectra.ivar),
         torch.from_numpy(wavelength.astype(np.float32)),
     )

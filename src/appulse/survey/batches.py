@@ -1,16 +1,19 @@
 """Batches of rows for torch, in an order that a run can be resumed in."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+B = TypeVar("B")
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +125,28 @@ def loader(
         collate_fn=_as_it_is,
         generator=torch.Generator(),  # or each pass would move on torch's global one
     )
+
+
+def read_ahead(batches: Iterable[B]) -> Iterator[B]:
+    """The same batches, each read by a thread while the one before is in use.
+
+    They must draw none of torch's random numbers, whose order would be anybody's guess.
+    """
+    reader, left = ThreadPoolExecutor(1, "read ahead"), iter(batches)
+    ahead = reader.submit(_next, left)
+    try:
+        while batch := ahead.result():
+            ahead = reader.submit(_next, left)
+            yield batch[0]
+    finally:
+        reader.shutdown(cancel_futures=True)
+
+
+def _next(batches: Iterator[B]) -> tuple[B] | tuple[()]:
+    """The next one, or nothing at their end, as no thread can pass on StopIteration."""
+    for batch in batches:
+        return (batch,)
+    return ()
 
 
 def _as_it_is(batch: Any) -> Any:

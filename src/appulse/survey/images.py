@@ -119,8 +119,11 @@ class Images:
         """Flux with masked pixels taken from their good neighbours, for a network's eyes.
 
         A masked pixel gets the mean of the good ones around it, weighted by a Gaussian of 1 px.
-        Rows and columns at the border that are masked throughout, as padding is, stay 0.
+        Rows and columns at the border that are masked throughout, as padding is, stay 0. It is
+        `flux` itself where nothing is masked.
         """
+        if not self.mask.any():
+            return self.flux
         flux = self.flux.copy()
         for row, band in np.argwhere(self.mask.any(axis=(2, 3)) & ~self.mask.all(axis=(2, 3))):
             box = _seen_box(~self.mask[row, band])

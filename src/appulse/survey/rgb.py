@@ -12,10 +12,10 @@ from jaxtyping import Float
 from .images import Images
 
 # Planes are z, r, g: the viewer shows the reddest band as red.
-_SCALES = np.array([2.2, 3.4, 6.0], dtype=np.float32)[:, None, None]
-_OFFSET = 0.03
-_Q = 20.0
-_DARK = 1e-30  # keeps black from being 0 / 0
+SCALES = np.array([2.2, 3.4, 6.0], dtype=np.float32)[:, None, None]
+OFFSET = 0.03
+Q = 20.0
+DARK = 1e-30  # keeps black from being 0 / 0
 _SATURATED = 1 - 0.5 / 255  # rounds to 255 in 8 bits
 
 
@@ -34,15 +34,15 @@ def _stretch(
     room: Float[np.ndarray, "3 y x"],
 ) -> None:
     """The same of one image, into `light`; what is in `room` is lost."""
-    np.multiply(flux[::-1], _SCALES, out=light)
-    light += _OFFSET
+    np.multiply(flux[::-1], SCALES, out=light)
+    light += OFFSET
     x, green, blue = np.clip(light, 0, np.inf, out=room)  # twice as fast as np.maximum
     x += green
     x += blue
-    x *= _Q / 3  # Q times the intensity
+    x *= Q / 3  # Q times the intensity
     gain = np.arcsinh(x, out=green)
-    gain /= np.maximum(x, _DARK)
-    gain *= _Q**0.5
+    gain /= np.maximum(x, DARK)
+    gain *= Q**0.5
     light *= gain
     np.clip(light, 0, 1, out=light)
 
@@ -59,9 +59,9 @@ def to_flux(images: Images) -> Images:
     if images.kind == "flux":
         return images
     rgb = images.flux
-    stretched = rgb.mean(axis=1, keepdims=True) * _Q**0.5
-    light = rgb * _sinh_ratio(stretched) / _Q**0.5
-    flux = ((light - _OFFSET) / _SCALES)[:, ::-1]
+    stretched = rgb.mean(axis=1, keepdims=True) * Q**0.5
+    light = rgb * _sinh_ratio(stretched) / Q**0.5
+    flux = ((light - OFFSET) / SCALES)[:, ::-1]
     saturated = (rgb >= _SATURATED).any(axis=1, keepdims=True)
     mask = images.mask | saturated
     return replace(images, flux=np.where(mask, 0, flux).astype(np.float32), mask=mask, kind="flux")

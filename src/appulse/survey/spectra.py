@@ -151,7 +151,12 @@ class Spectra:
             yield np.flatnonzero(group == i), grid
 
     def filled(self) -> Float[np.ndarray, "B L"]:
-        """Flux with masked pixels interpolated linearly in wavelength, for a network's eyes."""
+        """Flux with masked pixels interpolated linearly in wavelength, for a network's eyes.
+
+        It is `flux` itself where nothing is masked.
+        """
+        if not self.mask.any():
+            return self.flux
         flux = self.flux.copy()
         for row in np.flatnonzero(self.mask.any(axis=1)):
             bad, grid = self.mask[row], self.wavelength[row]

@@ -1,5 +1,6 @@
 """The training loop: one for every objective."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -182,7 +183,7 @@ class _State:
         ]
         value = total(torch.stack(values).sum()) / ranks()
         norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), config.clip))
-        self._require_finite("norm of the gradient", norm)
+        self._require_finite(value, norm)
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.model)
@@ -196,17 +197,19 @@ class _State:
         with postponed(self.objective, not last):
             with autocast(place, self.config.precision):
                 value = self.objective(piece)
-            self._require_finite("loss", value)
             value = value / self.config.accumulate
             value.backward()
         return value.detach()
 
-    def _require_finite(self, what: str, value: Tensor) -> None:
-        if not torch.isfinite(value):
-            raise FloatingPointError(
-                f"the {what} is {value.item()} at step {self.step}; "
-                "look for bad input, or lower the learning rate"
-            )
+    def _require_finite(self, loss: Tensor, norm: Tensor) -> None:
+        """Of both at once, since a GPU that is asked has nothing to do until it has answered."""
+        values = torch.stack([loss, norm]).tolist()
+        for what, value in zip(("loss", "norm of the gradient"), values, strict=True):
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"the {what} is {value} at step {self.step}; "
+                    "look for bad input, or lower the learning rate"
+                )
 
     def validated(self, metrics: dict[str, float]) -> None:
         """Logs a validation, and keeps the weights if they are the best."""
@@ -277,11 +280,7 @@ def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _endless(batches: Batches, start: int, steps: int) -> Iterator[Any]:
-    """Batches from a step on.
-
-    Raises:
-        ValueError: If they end.
-    """
+    """Batches from a step on, or a ValueError at their end."""
     yield from batches(start)
     raise ValueError(f"the data ended before step {steps}; expected endless batches")
 
