@@ -22,7 +22,7 @@ def _described(model, galaxies, device, precision="float32"):
 def test_embeddings_are_the_cpus(model, galaxies):
     here, there = (_described(model, galaxies, device) for device in ("cpu", "cuda"))
     for ours, theirs in zip(there, here, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
+        np.testing.assert_allclose(ours, theirs, atol=5e-4 * np.abs(theirs).max())
 
 
 def test_bfloat16_embeddings_are_near(model, galaxies):
