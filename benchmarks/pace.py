@@ -28,7 +28,7 @@ from appulse.device import resolve_device
 from appulse.image.objective import flux_batches, image_objective
 from appulse.recipes import Recipe, small
 from appulse.spectrum.masked import MaskedModel
-from appulse.survey.batches import BatchOrder, loader, read_ahead
+from appulse.survey.batches import BatchOrder, read_ahead
 from appulse.survey.store import SurveyStore
 from appulse.training.loop import TrainingConfig, train
 from appulse.training.run import RunFolder
@@ -40,7 +40,7 @@ WARM, TIMED = 20, 60  # steps
 
 def smoke(made: Recipe) -> Recipe:
     """Networks and batches that a CPU can do."""
-    sizes = {"width": 48, "depth": 1, "heads": 2}
+    sizes: dict[str, Any] = {"width": 48, "depth": 1, "heads": 2}
     dino: Any = made.objective
     return replace(
         made,
@@ -75,7 +75,7 @@ class Bench:
         rows, take = self.store.rows("encoder-train"), partial(self.store.take, fields=("spectra",))
 
         def batches(step: int) -> Iterator[Any]:
-            return read_ahead(loader(take, BatchOrder(rows, **training.order(step)), workers=0))
+            return read_ahead(take, BatchOrder(rows, **training.order(step)))
 
         model = MaskedModel(self.made.spectrum.trunk, self.made.masking)
         return self.pace(

@@ -35,7 +35,7 @@ from .recipes import Recipe, tiny
 from .spectrum.causal import CausalModel
 from .spectrum.masked import MaskedModel
 from .spectrum.rest import learn_measures
-from .survey.batches import BatchOrder, loader, read_ahead
+from .survey.batches import BatchOrder, read_ahead
 from .survey.store import SurveyStore
 from .survey.survey import PROPERTIES, label_columns
 from .survey.synthetic.block import number_of
@@ -100,7 +100,7 @@ def pretrain_spectrum(
     train(
         model,
         lambda model, batch: model.loss(batch["spectra"]),
-        lambda step: read_ahead(loader(take, BatchOrder(rows, **training.order(step)), workers=0)),
+        lambda step: read_ahead(take, BatchOrder(rows, **training.order(step))),
         training,
         run,
         validate=lambda model: model.validate(held_out),

@@ -1,13 +1,13 @@
 import threading
 import time
-from itertools import islice
+from itertools import count, islice
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appulse.survey.batches import BatchOrder, _reduce, read_ahead
+from appulse.survey.batches import READERS, BatchOrder, _reduce, read_ahead
 
 ROWS = np.arange(100, 123)
 
@@ -107,38 +107,46 @@ def test_refuses_an_epoch_without_steps(rows: np.ndarray, batch_size: int):
         BatchOrder(rows, batch_size, drop_last=True)
 
 
-def noted(count, seen):
-    for i in range(count):
-        seen.append((i, threading.current_thread()))
-        yield i
+def some_rows(count):
+    return [np.arange(i, i + 3) for i in range(count)]
 
 
-@given(st.integers(0, 5))
+@given(st.integers(0, 9))
 def test_reading_ahead_changes_no_batch(count):
-    assert list(read_ahead(noted(count, []))) == list(range(count))
+    def read(rows):
+        time.sleep(0.002 * (rows[0] % 3))  # not in the order in which they are wanted
+        return 2 * rows
+
+    batches = list(read_ahead(read, some_rows(count)))
+    np.testing.assert_array_equal(batches, [2 * rows for rows in some_rows(count)])
 
 
-def test_one_batch_is_read_ahead_by_another_thread():
-    seen = []
-    batches = read_ahead(noted(9, seen))
-    assert not seen
-    for i in range(4):
+def test_threads_are_some_batches_ahead_and_end_with_the_reader():
+    seen, readers = [], set()
+
+    def read(rows):
+        seen.append(rows[0])
+        readers.add(threading.current_thread())
+        return rows[0]
+
+    batches = read_ahead(read, (np.array([i]) for i in count()))
+    for i in range(5):
         assert next(batches) == i
-        while len(seen) < i + 2:
+        while len(seen) < i + 1 + READERS:
             time.sleep(0.001)
     batches.close()
-    assert [i for i, _ in seen] == [0, 1, 2, 3, 4]
-    (reader,) = {thread for _, thread in seen}
-    assert reader is not threading.current_thread()
-    assert not reader.is_alive()
+    assert sorted(seen) == list(range(5 + READERS))
+    assert threading.current_thread() not in readers
+    assert not any(reader.is_alive() for reader in readers)
 
 
 def test_what_goes_wrong_while_reading_is_raised_in_its_turn():
-    def broken():
-        yield 1
-        raise OSError("the disk is gone")
+    def read(rows):
+        if rows[0] == 2:
+            raise OSError("the disk is gone")
+        return rows[0]
 
-    batches = read_ahead(broken())
-    assert next(batches) == 1
+    batches = read_ahead(read, some_rows(9))
+    assert [next(batches), next(batches)] == [0, 1]
     with pytest.raises(OSError, match="the disk is gone"):
         next(batches)

@@ -5,6 +5,7 @@ Shapes: B galaxies, T tokens, E token width, F features.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,12 +125,8 @@ def pair_batches(
     cache: TensorCache, config: TrainingConfig, device: torch.device
 ) -> Callable[[int], Iterator[Pairs]]:
     """Endless shuffled batches, this rank's share, from any step on."""
-
-    def batches(step: int) -> Iterator[Pairs]:
-        order = BatchOrder(np.arange(len(cache)), **config.order(step))
-        return read_ahead(take_pairs(cache, batch, device) for batch in order)
-
-    return batches
+    rows, read = np.arange(len(cache)), partial(take_pairs, cache, device=device)
+    return lambda step: read_ahead(read, BatchOrder(rows, **config.order(step)))
 
 
 def pair_loss(model: Model, pairs: Pairs) -> Float[Tensor, ""]:

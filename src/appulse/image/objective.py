@@ -1,13 +1,14 @@
 """What an image transformer learns by before alignment: self-distillation, or contrast of views."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
-from ..survey.batches import BatchOrder, loader, read_ahead
+from ..survey.batches import BatchOrder, read_ahead
 from ..survey.store import SurveyStore
 from ..training.groups import Group, matrices_decay
 from ..training.loop import TrainingConfig
@@ -57,10 +58,9 @@ def flux_batches(
     store: SurveyStore, training: TrainingConfig, device: torch.device
 ) -> Callable[[int], Iterator[Tensor]]:
     """Endless images of encoder-train [nanomaggies], this rank's share, from any step on."""
-    rows, take = store.rows("encoder-train"), partial(store.take, fields=("images",))
+    rows = store.rows("encoder-train")
 
-    def batches(step: int) -> Iterator[Tensor]:
-        some = loader(take, BatchOrder(rows, **training.order(step)), workers=0)
-        return read_ahead(image_flux(batch["images"]).to(device) for batch in some)
+    def read(some: Int[np.ndarray, "N"]) -> Tensor:
+        return image_flux(store.take(some, ["images"])["images"]).to(device)
 
-    return batches
+    return lambda step: read_ahead(read, BatchOrder(rows, **training.order(step)))
