@@ -35,7 +35,7 @@ def to_nanomaggies(images: Images) -> Images:
 
 def image_flux(images: Images) -> Float[Tensor, "B 3 y x"]:
     """Nanomaggies per pixel of 0.262″, masked ones interpolated."""
-    return torch.from_numpy(to_nanomaggies(images).filled())
+    return torch.from_numpy(np.ascontiguousarray(to_nanomaggies(images).filled()))
 
 
 def pictures(flux: Float[Tensor, "*B 3 y x"]) -> Float[Tensor, "*B 3 y x"]:
