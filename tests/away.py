@@ -26,6 +26,7 @@ class Away(torch.Tensor):
 
     @staticmethod
     def __new__(cls, here):
+        here = here.resolve_conj()  # else what is multiplied would not be the conjugate
         layout = {"strides": here.stride(), "storage_offset": here.storage_offset()}
         made = torch.Tensor._make_wrapper_subclass(
             cls, here.size(), dtype=here.dtype, device=PLACE, **layout

@@ -46,6 +46,8 @@ with away.everywhere():
     attention_figure(model, some[:2])
     z, short = some.columns["redshift_true"][:, None], replace(TRAINING, steps=8)
     for galaxies in (some.images, some.spectra):
+        there, here = (model.describe(galaxies, device=d).evidence for d in ("auto", "cpu"))
+        np.testing.assert_allclose(there, here, atol=1e-5)
         folder = out / type(galaxies).__name__
         tuned, _ = finetune(model, galaxies, z, ["z"], folder, blocks=1, training=short)
         assert np.isfinite(tuned.predict(galaxies[:5])).all()
