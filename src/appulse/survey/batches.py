@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 B = TypeVar("B")
-READERS = 4  # threads; one reads 1,500 spectra a second, where a GPU learns from 2,500
+READERS = 4  # threads
 
 
 @dataclass(frozen=True, eq=False)
