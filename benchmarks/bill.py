@@ -1,5 +1,6 @@
 """What embedding 1e8 galaxies would cost, extrapolated; figures of `cost.py`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,31 +10,28 @@ from matplotlib.ticker import LogLocator, NullLocator
 from record import RESULTS
 
 GALAXIES = 1e8
-H100 = 989.0  # TFLOP/s of dense bfloat16, its data sheet
-SHARE = 0.4  # of that: an assumption, no GPU was at hand
+TOWERS = ("image", "spectrum")
 
 
 def bill(curve: dict[str, Any]) -> dict[str, Any]:
     """Days for an image and a spectrum of each galaxy. EXTRAPOLATED: nothing of it was run."""
     best = {
         precision: sum(
-            min(row["CPU s"] for row in curve[f"batch, {tower}, {precision}"])
-            for tower in ("image", "spectrum")
+            min(row["CPU s"] for row in curve[f"batch, {tower}, {precision}"]) for tower in TOWERS
         )
         for precision in ("float32", "bfloat16")
     }
-    work = sum(curve[f"batch, {tower}, bfloat16"][0]["GFLOP"] for tower in ("image", "spectrum"))
-    gpu = GALAXIES * work / (1000 * H100 * SHARE) / 86400
+    work = sum(curve[f"batch, {tower}, bfloat16"][0]["GFLOP"] for tower in TOWERS)
+    gpu = json.loads((RESULTS / "gpu.json").read_text())["results"]
+    rates = [gpu[tower]["inference, bfloat16"]["rows / s"] for tower in TOWERS]
     return {
-        "note": "extrapolated from the seconds of one row; GPUs from their data sheet alone",
-        "assumed share of the data sheet's rate": SHARE,
+        "note": "extrapolated: cores from the seconds of one row, the GPU from its rows a second",
         "GFLOP of a galaxy": work,
         **{
             f"days on 2 cores, {precision}": GALAXIES * cpu / 2 / 86400
             for precision, cpu in best.items()
         },
-        "days on one H100": gpu,
-        "hours on 64 H100": 24 * gpu / 64,
+        f"hours on one {gpu['GPU']}, networks alone": sum(GALAXIES / x for x in rates) / 3600,
         "GB of float32 embeddings": GALAXIES * 2 * 1024 * 4 / 1e9,
     }
 

@@ -114,7 +114,7 @@ def main() -> None:
     limit = rate(256 if SMOKE else 8192)
     name = torch.cuda.get_device_name() if PLACE.type == "cuda" else "CPU"
     print(f"{name}: {limit:.1f} TFLOP/s of bfloat16 products")
-    results: dict[str, Any] = {"TFLOP/s": limit}
+    results: dict[str, Any] = {"GPU": name, "TFLOP/s": limit}
     for name, trunk, inputs in (
         ("image", image_trunk(**SIZES), image_inputs(ROWS)),
         ("spectrum", spectrum_trunk(**SIZES), spectrum_inputs(ROWS)),

@@ -93,7 +93,7 @@ def observed_part(store: SurveyStore, embeddings: Path, part: str) -> Observed:
 
 
 def _photometry(store: SurveyStore, part: str) -> Fluxes:
-    batches = store.batches(part, 512, fields=("images",), shuffle=False)
+    batches = store.batches(part, 128, fields=("images",), shuffle=False)
     images = (batch["images"] for batch in batches)
     parts = track(images, f"photometry, {part}", len(store.rows(part)))
     measured = Fluxes.concatenate([Fluxes.measure(batch) for batch in parts])

@@ -1,25 +1,21 @@
-"""Batches of rows for torch, in an order that a run can be resumed in."""
+"""Batches of rows, in an order that a run can be resumed in."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count, islice
-from multiprocessing.reduction import ForkingPickler
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import torch
 from jaxtyping import Int
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 B = TypeVar("B")
 READERS = 4  # threads
 
 
 @dataclass(frozen=True, eq=False)
-class BatchOrder(Sampler[np.ndarray]):
+class BatchOrder:
     """Which rows make up each step.
 
     The order of an epoch depends on `seed` and the epoch's number alone, so any step can be
@@ -72,11 +68,6 @@ class BatchOrder(Sampler[np.ndarray]):
         whole, rest = divmod(len(self.rows), self.batch_size)
         return whole + bool(rest and not self.drop_last)
 
-    def __len__(self) -> int:
-        if self.epochs is None:
-            raise TypeError("batches without end have no length; see steps_per_epoch")
-        return self.pieces * max(self.epochs * self.steps_per_epoch - self.start, 0)
-
     def __iter__(self) -> Iterator[np.ndarray]:
         skipped, step = divmod(self.start, self.steps_per_epoch)
         epochs = count(skipped) if self.epochs is None else range(skipped, self.epochs)
@@ -99,36 +90,6 @@ class BatchOrder(Sampler[np.ndarray]):
         return np.random.default_rng((self.seed, epoch)).permutation(self.rows)
 
 
-class _Steps(Dataset[dict[str, Any]]):
-    """A whole batch for each item, read in one call."""
-
-    def __init__(self, take: Callable[[np.ndarray], dict[str, Any]]) -> None:
-        self.take = take
-
-    def __getitem__(self, rows: np.ndarray) -> dict[str, Any]:
-        return self.take(rows)
-
-
-def loader(
-    take: Callable[[np.ndarray], dict[str, Any]], order: BatchOrder, workers: int
-) -> DataLoader[dict[str, Any]]:
-    """Reads `take(rows)` for each step of the order; worker processes read ahead.
-
-    Workers are spawned, since Lance does not survive a fork: a script that asks for them needs
-    the usual `if __name__ == "__main__"`.
-    """
-    return DataLoader(
-        _Steps(take),
-        batch_size=None,
-        sampler=order,
-        num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
-        worker_init_fn=_share_arrays,
-        collate_fn=_as_it_is,
-        generator=torch.Generator(),  # or each pass would move on torch's global one
-    )
-
-
 def read_ahead(
     read: Callable[[Int[np.ndarray, "_"]], B], order: Iterable[Int[np.ndarray, "_"]]
 ) -> Iterator[B]:
@@ -145,27 +106,3 @@ def read_ahead(
             yield batch
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
-def _share_arrays(worker: int) -> None:
-    """Lets a worker's arrays travel in shared memory, as torch's tensors do.
-
-    It takes the reading process 6 × less CPU than copies through a pipe.
-    """
-    ForkingPickler.register(np.ndarray, _reduce)
-
-
-def _reduce(array: np.ndarray) -> Any:
-    if array.ndim > 1 and array.strides[0] == 0:  # wavelengths that all rows share
-        return np.broadcast_to, (array[0], array.shape)
-    if array.dtype.kind in "fiub" and array.flags.writeable:
-        return _array, (torch.from_numpy(array),)
-    return array.__reduce__()
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.numpy()

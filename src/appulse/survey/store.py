@@ -12,11 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int, Shaped
-from torch.utils.data import DataLoader
 
 from ..files import atomic_path
 from . import records
-from .batches import BatchOrder, loader
+from .batches import BatchOrder, read_ahead
 from .duplicates import Duplicate
 from .parts import PARTS, Split
 from .rows import as_index
@@ -227,9 +226,8 @@ class SurveyStore:
         epochs: int | None = 1,
         shuffle: bool = True,
         drop_last: bool = False,
-        workers: int = 0,
-    ) -> DataLoader[dict[str, Any]]:
-        """Batches for training, each what `take` returns for its rows.
+    ) -> Iterator[dict[str, Any]]:
+        """Batches for training, each what `take` returns for its rows; threads read some ahead.
 
         The order follows from the rows, `seed` and the number of the epoch, so a run that stopped
         after k steps goes on exactly with `start=k`, unless rows were appended in between.
@@ -240,12 +238,11 @@ class SurveyStore:
             fields: What to read: "images", "spectra", or names of columns.
             where: SQL condition, as in `rows`.
             seed, epoch, start, epochs, shuffle, drop_last: See `BatchOrder`.
-            workers: Processes that read ahead, started by spawn; 0 reads in this one.
         """
         order = BatchOrder(
             self.rows(part, where), batch_size, seed, epoch, start, epochs, shuffle, drop_last
         )
-        return loader(partial(self.take, fields=tuple(fields)), order, workers)
+        return read_ahead(partial(self.take, fields=fields), order)
 
     def to_parquet(self, path: str | Path) -> None:
         """Writes all rows and columns to a Parquet file, units in the fields' metadata."""

@@ -195,7 +195,7 @@ def embed_survey(
     """
 
     def read(field: str) -> Iterator[Any]:
-        batches = store.batches(part, 512, fields=(field,), shuffle=False)
+        batches = store.batches(part, 128, fields=(field,), shuffle=False)
         rows = len(store.rows(part))
         return track((b[field] for b in batches), f"embed {field}, {part or 'all'}", rows)
 
