@@ -11,7 +11,6 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -26,15 +25,14 @@ from appulse.evaluate.moco import MocoConfig, train_moco
 from appulse.evaluate.resnet import ResNetConfig
 from appulse.evaluate.rivals import MOCO, MOCO_GALAXIES, MOCO_SIZE, MOCO_WIDTH
 from appulse.evaluate.spline_flow import SplinePosterior
-from appulse.evaluate.supervised import SupervisedConfig, SupervisedLearner, conv_att, resnet
+from appulse.evaluate.supervised import SupervisedConfig, conv_att, resnet
 from appulse.image.preprocess import to_nanomaggies
 from appulse.metrics import balanced_accuracy, difference, mean_r2, partner_ranks, recall_at_k
 from appulse.provenance import commit
 from appulse.survey.resample import fit
 from appulse.tasks import network
 from appulse.tasks.probes import MLPProbe
-from appulse.training.loop import TrainingConfig
-from features import Bench
+from features import MORPHOLOGY_TIMES, Bench, learned_from_pixels, stretched
 from features_towers import FEATURE_TRAINING, NANOMAGGIES, Towers
 from record import RESULTS, write_result
 
@@ -51,14 +49,6 @@ class Judged(NamedTuple):
     score: Callable[..., float]
     after: Callable[[int], np.ndarray]
     truth: tuple[np.ndarray, ...] = ()
-
-
-def longer(training: TrainingConfig, times: int) -> TrainingConfig:
-    """The whole schedule stretched."""
-    patience = training.patience and times * training.patience
-    return replace(
-        training, steps=times * training.steps, warmup=times * training.warmup, patience=patience
-    )
 
 
 @contextmanager
@@ -125,7 +115,7 @@ class Baselines:
     def feature_towers(self, times: int) -> np.ndarray:
         """Ranks of the images' own spectra among all."""
         seen = {part: self.towers.features(part) for part in ("encoder-train", "validation")}
-        config = FeatureTowersConfig(longer(FEATURE_TRAINING, times))
+        config = FeatureTowersConfig(stretched(FEATURE_TRAINING, times))
         out = self.run("MLP towers, same", times)
         towers = fit_feature_towers(
             seen["encoder-train"], seen["validation"], out, config, device="cpu"
@@ -135,35 +125,20 @@ class Baselines:
 
     def properties(self, name: str, config: SupervisedConfig, count: int, times: int) -> np.ndarray:
         """A network on pixels, from so many labels."""
-        rows = self.bench.subset(count, 0)
-        return self.learnt(name, config, rows, self.y[rows], self.y_val, times)
+        return learned_from_pixels(self.bench, config, name, count, self.bench.y, times)(
+            "validation"
+        )
 
     def morphology(self, times: int) -> np.ndarray:
         """Classes, by the network that sees images."""
-        names, names_val = (
-            self.bench.labels[part]["morphology"] for part in ("head-train", "validation")
-        )
-        config, rows = resnet(len(names), 0), np.arange(len(names))
-        return self.learnt("ResNet", config, rows, names, names_val, times)
-
-    def learnt(
-        self,
-        name: str,
-        config: SupervisedConfig,
-        rows: np.ndarray,
-        y: np.ndarray,
-        y_val: np.ndarray,
-        times: int,
-    ) -> np.ndarray:
-        """What a network that saw these galaxies of head-train says of validation."""
-        config = replace(config, training=longer(config.training, times))
-        x, x_val = (self.bench.pixels(part, config, name) for part in ("head-train", "validation"))
-        learner = SupervisedLearner(config, self.run(f"{name}-{len(rows)}", times), "cpu")
-        return learner.fit(x[rows], y, np.array(x_val), y_val).predict(np.array(x_val))
+        names = {part: known["morphology"] for part, known in self.bench.labels.items()}
+        count = len(names["head-train"])
+        learn = partial(learned_from_pixels, self.bench, resnet(count, 0), "ResNet", count, names)
+        return learn(times * MORPHOLOGY_TIMES)("validation")
 
     def moco(self, times: int) -> np.ndarray:
         """Pretrained as `evaluate` does it, then a probe."""
-        config = MocoConfig(longer(MOCO, times), ResNetConfig(MOCO_WIDTH))
+        config = MocoConfig(stretched(MOCO, times), ResNetConfig(MOCO_WIDTH))
         rows = self.bench.store.rows("encoder-train")[:MOCO_GALAXIES]
         moco = train_moco(self.cutouts(rows), config, self.run("MoCo", times), device="cpu")
         x, x_val = (

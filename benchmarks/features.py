@@ -11,6 +11,7 @@ What is in WORK is not done again, so parts of the whole may run one after anoth
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -33,9 +34,11 @@ from appulse.survey.store import SurveyStore
 from appulse.survey.structure import structure
 from appulse.survey.survey import PROPERTIES, Survey
 from appulse.tasks.probes import KNNProbe, MLPProbe, RidgeProbe
+from appulse.training.loop import TrainingConfig
 from features_towers import NANOMAGGIES, TOTAL, VARIANTS, Towers, Vectors, same, without_brightness
 
 COUNTS = (100, 300, 1000, 3000)  # labels, and all
+MORPHOLOGY_TIMES = 2  # of the steps in which the ResNet learns properties (convergence.py)
 SIZES = {"head-train": None, "validation": 1000, "test": 6000}  # galaxies of each part
 LABEL_EFFICIENT = ("appulse, image", "appulse, expected", "spectrum SSL, spectrum")
 PCA_GALAXIES = 3000  # that the components are learned from
@@ -130,20 +133,35 @@ def supervised(bench: Bench, seed: int, counts: Sequence[int]) -> None:
 
 
 def trained(bench: Bench, config: SupervisedConfig, name: str, count: int) -> Made:
-    """Predictions of a network that learned from `count` labels."""
-    seed = config.training.seed
-    out = bench.work / f"seed-{seed}" / "runs" / f"{name}-{count}"
-    learner = SupervisedLearner(config, out, "cpu")
-    rows = bench.subset(count, seed)
-    x, x_val, x_test = (bench.pixels(part, config, name) for part in SIZES)
-    targets = {"properties": bench.y}
-    if name == "ResNet" and len(rows) == len(x):
-        targets["morphology"] = {part: bench.labels[part]["morphology"] for part in SIZES}
-    made: Made = {}
-    for target, y in targets.items():
-        fitted = learner.fit(x[rows], y["head-train"][rows], np.array(x_val), y["validation"])
-        made[target] = fitted.predict(np.array(x_test))
+    """Predictions of a network that learned from `count` labels; of morphology too, from all."""
+    learn = partial(learned_from_pixels, bench, config, name, count)
+    made = {"properties": learn(bench.y)("test")}
+    if name == "ResNet" and count == len(bench.rows["head-train"]):
+        morphology = {part: known["morphology"] for part, known in bench.labels.items()}
+        made["morphology"] = learn(morphology, MORPHOLOGY_TIMES)("test")
     return made
+
+
+def learned_from_pixels(
+    bench: Bench, config: SupervisedConfig, name: str, count: int, y: Made, times: int = 1
+) -> Callable[[str], np.ndarray]:
+    """A network's predictions by part; it learns in so many times its steps, once."""
+    config = replace(config, training=stretched(config.training, times))
+    run = f"{name}-{count}" + (f", {times} times" if times > 1 else "")
+    out = bench.work / f"seed-{config.training.seed}" / "runs" / run
+    rows = bench.subset(count, config.training.seed)
+    x, x_val = (bench.pixels(part, config, name) for part in ("head-train", "validation"))
+    known = x[rows], y["head-train"][rows], np.array(x_val), y["validation"]
+    network = SupervisedLearner(config, out, "cpu").fit(*known)
+    return lambda part: network.predict(np.array(bench.pixels(part, config, name)))
+
+
+def stretched(training: TrainingConfig, times: int) -> TrainingConfig:
+    """The whole schedule stretched."""
+    patience = training.patience and times * training.patience
+    return replace(
+        training, steps=times * training.steps, warmup=times * training.warmup, patience=patience
+    )
 
 
 def features(bench: Bench, seed: int, counts: Sequence[int]) -> None:

@@ -87,6 +87,18 @@ def test_fits_holds_the_same_and_other_programs_read_it(embeddings, tmp_path):
         assert hdus[1].data["id"].tolist() == ["a", "b", "39628"]
 
 
+def test_npy_and_json_are_of_one_write(embeddings, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    embeddings[:2].write(tmp_path / "e.npy")
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        embeddings[2:4].write(tmp_path / "e.npy")
+    assert json.loads((tmp_path / "e.json").read_text())["id"] == embeddings.ids[:2].tolist()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["e.json", "e.npy"]
+
+
 def test_npy_holds_vectors_and_json_beside_it_the_rest(embeddings, tmp_path):
     embeddings.write(tmp_path / "e.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "e.npy"), embeddings.vectors)

@@ -220,6 +220,34 @@ def test_what_a_killed_write_left_is_no_index(tmp_path):
     assert (tmp_path / "other" / "data" / "thesis.tex").exists()
 
 
+def test_a_failed_write_takes_nothing_else_with_it(tmp_path):
+    """Neither datasets in a folder called data, nor files that a killed write left."""
+    survey = tmp_path / "project" / "data" / "survey.lance"
+    survey.mkdir(parents=True)
+    (tmp_path / "killed" / "data").mkdir(parents=True)
+    (tmp_path / "killed" / "data" / "0.lance").write_bytes(b"half")
+    for name, error in (("project", FileNotFoundError), ("killed", ValueError)):
+        with pytest.raises(error):
+            Index.stream(tmp_path / name, [make(5), make(5, model_hash="other")], overwrite=True)
+    assert survey.exists()
+    assert [file.name for file in (tmp_path / "killed" / "data").iterdir()] == ["0.lance"]
+
+
+def test_overwriting_gives_the_disk_back(tmp_path):
+    def bytes_of(path):
+        return sum(file.stat().st_size for file in path.rglob("*.lance"))
+
+    path = tmp_path / "i.lance"
+    (path / "data").mkdir(parents=True)
+    (path / "data" / "0.lance").write_bytes(b"half")  # of a write that was killed
+    Index.create(path, make(50))
+    once = bytes_of(path)
+    for seed in range(3):
+        Index.create(path, make(50, seed=seed), overwrite=True)
+    assert bytes_of(path) == pytest.approx(once, rel=0.1)
+    assert len(Index.open(path)) == 50
+
+
 INTERRUPTED = """
 import signal, sys, threading, time
 import numpy as np

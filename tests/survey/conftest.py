@@ -55,6 +55,7 @@ class Sky(ThreadingHTTPServer):
             "wavelength": grid.tolist(),
             "flux": np.full(len(grid), ra).tolist(),
             "ivar": np.full(len(grid), 4.0).tolist(),
+            "mask": np.zeros(len(grid), int).tolist(),
         }
         self.spectra.append(record | more)
 

@@ -135,6 +135,22 @@ def test_wrong_layouts_say_why(tmp_path, spoil, message):
         read_spectra(tmp_path / "coadd.fits")
 
 
+def test_fibres_that_saw_nothing_are_set_aside(tmp_path):
+    """BADPOSITION and BADFIBER spoil all, BADAMPB its arm, POORPOSITION and RESTRICTED nothing."""
+    n, arms = 6, {arm: (*measured[:3], 0 * measured[3]) for arm, measured in _truth(6).items()}
+    status = np.array([0, 1 << 9, 1 << 16, 1 << 22, 1 << 10 | 1 << 3, 1 << 24 | 1 << 9])
+    _write(tmp_path / "good.fits", arms, n)
+    _write(tmp_path / "spectra.fits", arms, n, FIBERSTATUS=status)
+    rejects, good = Rejects(), read_spectra(tmp_path / "good.fits")
+    spectra = read_spectra(tmp_path / "spectra.fits", rejects=rejects)
+    assert [reject.row for reject in rejects] == [1, 2, 5]
+    assert spectra.ids.tolist() == good.ids[[0, 3, 4]].tolist()
+    np.testing.assert_array_equal(spectra.ivar[[0, 2]], good.ivar[[0, 4]])
+    red = desi_grid() > 5800.1
+    assert spectra.mask[1, desi_grid() < 5759.9].all()
+    np.testing.assert_array_equal(spectra.flux[1, red], good.flux[3, red])
+
+
 def test_missing_columns_and_rows(tmp_path):
     _write(tmp_path / "a.fits", _truth(0), 0)
     with pytest.raises(ValueError, match="0 rows"):

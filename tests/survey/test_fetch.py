@@ -198,6 +198,21 @@ def test_the_nearest_spectrum_is_fetched_and_can_be_read(sky, spectra, downloade
     assert _outcomes(spectra, TARGETS[:1], tmp_path, downloader) == ["there"]
 
 
+@pytest.mark.parametrize(
+    ("release", "bad"), [("DESI-DR1", [1, 2, 3]), ("SDSS-DR16", [2]), ("BOSS-DR16", [2])]
+)
+def test_pixels_that_the_survey_spoilt_stay_masked(
+    release, bad, sky, spectra, downloader, tmp_path
+):
+    """Of an and_mask only some bits say that; SKYMASK's 1 << 22 is NOSKY."""
+    mask = np.zeros(7781, int)
+    mask[[1, 2, 3]] = 1, 1 << 22, 1 << 28
+    sky.add_spectrum("x", 10.0, data_release=release, mask=mask.tolist())
+    assert _outcomes(spectra, TARGETS[:1], tmp_path, downloader) == ["fetched"]
+    read = read_spectra(tmp_path / "sparcl" / "g0.parquet")
+    assert np.flatnonzero(read.mask[0]).tolist() == bad
+
+
 def test_a_spectrum_of_another_place_is_not_kept(sky, spectra, downloader, tmp_path):
     sky.add_spectrum("x", 10.0)
     _outcomes(spectra, TARGETS[:1], tmp_path, downloader)

@@ -5,6 +5,7 @@ from astropy.table import Table
 
 from appulse.survey.fluxes import Fluxes
 from appulse.survey.images import Images
+from appulse.survey.resample import fit
 from appulse.survey.tables import write_table
 
 FLUX = np.array([[10.0, 20.0, 40.0], [1.0, 2.0, np.nan]])
@@ -66,6 +67,19 @@ def test_images_are_measured_with_the_errors_that_they_have():
     fluxes = Fluxes.measure(Images.from_arrays(noisy))
     np.testing.assert_allclose(fluxes.flux.mean(0), 100, rtol=0.01)
     np.testing.assert_allclose(fluxes.error.mean(0), fluxes.flux.std(0), rtol=0.15)
+
+
+def test_padding_and_bad_pixels_do_not_make_the_sky_quieter():
+    rng = np.random.default_rng(1)
+    images = Images.from_arrays(0.02 * rng.normal(size=(1, 3, 100, 100)))
+    error = Fluxes.measure(images).error
+    np.testing.assert_allclose(Fluxes.measure(fit(images, 138)).error, error, rtol=0.01)
+    bad = np.zeros(images.mask.shape, bool)
+    bad[:, :, :45] = True
+    some = Images.from_arrays(images.flux, mask=bad)
+    np.testing.assert_allclose(Fluxes.measure(some).error, error, rtol=0.05)
+    unseen = Images.from_arrays(images.flux, mask=np.arange(3)[:, None, None] + 0 * bad == 0)
+    assert np.isnan(Fluxes.measure(unseen).error).tolist() == [[True, False, False]]
 
 
 def test_noise_on_top_has_the_size_it_says():

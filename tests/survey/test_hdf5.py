@@ -66,6 +66,24 @@ def test_bad_pairs_are_set_aside(tmp_path):
         read_images(tmp_path / "r.h5")
 
 
+def test_a_damaged_chunk_costs_its_own_rows(tmp_path):
+    path = tmp_path / "r.h5"
+    images, _ = _write_release(path, sizes=(6,))
+    with h5py.File(path, "a") as file:
+        del file["0/image"]
+        packed = file.create_dataset(
+            "0/image", data=images.transpose(0, 3, 2, 1), chunks=(2, 12, 10, 3), compression="gzip"
+        )
+        chunk = packed.id.get_chunk_info(1)
+    with path.open("r+b") as file:
+        file.seek(chunk.byte_offset)
+        file.write(bytes(chunk.size))
+    rejects = Rejects()
+    got = read_images(path, rejects=rejects)
+    np.testing.assert_array_equal(got.flux, images[[0, 1, 4, 5]])
+    assert [r.row for r in rejects] == [2, 3]
+
+
 def test_missing_or_uneven_datasets_say_so(tmp_path):
     def drop(group, i):
         if i == 1:

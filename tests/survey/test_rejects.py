@@ -45,6 +45,18 @@ def _picky(rows):
     return rows.tolist()
 
 
+def test_salvage_survives_whatever_a_broken_file_raises():
+    rejects = Rejects()
+
+    def build(rows):
+        if 12 in rows:
+            raise OSError("cannot decompress")
+        return rows.tolist()
+
+    assert list(rejects.salvage("f", np.arange(10, 15), build)) == [[10], [11], [13], [14]]
+    assert [(r.row, r.reason) for r in rejects] == [(12, "OSError: cannot decompress")]
+
+
 def test_salvage_builds_good_rows_together_and_finds_the_bad_ones():
     rejects = Rejects()
     assert list(rejects.salvage("f", np.array([1, 2]), _picky)) == [[1, 2]]

@@ -147,7 +147,7 @@ def _slow_rebin(wavelength, flux, ivar, mask, grid):
 @given(st.integers(0, 2**31), st.integers(3, 40), st.integers(3, 40))
 def test_rebinning_agrees_with_a_slow_version(seed, old, new):
     rng = np.random.default_rng(seed)
-    wavelength = 4000 + np.cumsum(rng.uniform(0.3, 2, old))
+    wavelength = 4000 + np.cumsum(rng.uniform(1, 1.4, old))
     grid = 4000 + rng.uniform(-5, 5) + np.cumsum(rng.uniform(0.3, 2, new))
     flux, ivar = rng.normal(size=(2, old)), rng.uniform(0.1, 3, (2, old))
     mask = rng.random((2, old)) < 0.2
@@ -159,10 +159,42 @@ def test_rebinning_agrees_with_a_slow_version(seed, old, new):
         np.testing.assert_allclose(got[1][row], expected[1], rtol=1e-5)
 
 
+@given(st.sets(st.integers(3, 76)), st.floats(0, 3))
+def test_pixels_that_are_not_there_are_as_bad_ones(missing, shift):
+    """Nothing is made up where a table leaves its bad pixels out, or where a chip ends."""
+    rng = np.random.default_rng(0)
+    wavelength = 4000 + np.arange(80.0)
+    grid = 3990 + shift + 1.7 * np.arange(60)
+    flux, ivar = rng.normal(size=(1, 80)), rng.uniform(0.1, 3, (1, 80))
+    gone = np.isin(np.arange(80), [*missing])
+    alone = np.flatnonzero(gone[:-2] & ~gone[1:-1] & gone[2:]) + 1
+    gone[alone[1:][np.diff(alone) == 2]] = True  # every other pixel missing is a coarser grid
+    gone[alone] = True
+    masked = rebin(wavelength, flux, ivar, gone[None], grid)
+    left_out = rebin(wavelength[~gone], *(a[:, ~gone] for a in (flux, ivar, gone[None])), grid)
+    np.testing.assert_array_equal(masked[2], left_out[2])
+    for a, b in zip(masked[:2], left_out[:2], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_longer_pixels_of_another_arm_are_no_gap():
+    wavelength = np.concatenate([np.arange(4000, 4020, 1.0), np.arange(4020.5, 4060, 2.0)])
+    ones = np.ones((1, len(wavelength)))
+    flux, _, mask = rebin(wavelength, ones, ones, ones > 1, np.arange(4001, 4055, 1.0))
+    assert not mask.any()
+    np.testing.assert_allclose(flux, 1)
+
+
+def test_a_wrong_pixel_scale_does_not_fill_the_memory():
+    images = Images.from_arrays(np.ones((1, 3, 152, 152)), pixel_scale=262)
+    with pytest.raises(ValueError, match=r"image of 152 pixels of 1e\+03 times .* the limit is"):
+        to_scale(images)
+
+
 @given(st.integers(0, 2**31), st.integers(5, 60))
 def test_integrated_flux_is_conserved(seed, n):
     rng = np.random.default_rng(seed)
-    wavelength = 4000 + np.cumsum(rng.uniform(0.5, 2, n))
+    wavelength = 4000 + np.cumsum(rng.uniform(1, 1.4, n))
     edges = pixel_edges(wavelength)
     step = rng.uniform(0.3, 3)
     grid = np.arange(edges[0] - 2 * step, edges[-1] + 3 * step, step)

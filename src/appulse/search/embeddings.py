@@ -143,10 +143,9 @@ class Embeddings:
         beside = _beside(path)
         about = self.to_table().drop_columns(["embedding"]).to_pydict()
         known = {n: [None if x != x else x for x in column] for n, column in about.items()}
-        with atomic_path(beside) as temporary:
-            temporary.write_text(json.dumps({"model_hash": self.model_hash, **known}))
-        with atomic_path(path) as temporary:
-            np.save(temporary, np.ascontiguousarray(self.vectors, dtype=np.float32))
+        with atomic_path(beside) as names, atomic_path(path) as vectors:
+            names.write_text(json.dumps({"model_hash": self.model_hash, **known}))
+            np.save(vectors, np.ascontiguousarray(self.vectors, dtype=np.float32))
 
     @classmethod
     def read(cls, path: str | Path) -> "Embeddings":

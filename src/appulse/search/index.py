@@ -1,8 +1,9 @@
 """Exact cosine search over stored embeddings; knows no galaxy."""
 
-import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -174,7 +175,7 @@ def _is_leftover(path: Path) -> bool:
     return path.is_dir() and all(
         entry.name == "data"
         and entry.is_dir()
-        and all(file.suffix == ".lance" for file in entry.iterdir())
+        and all(file.is_file() and file.suffix == ".lance" for file in entry.iterdir())
         for entry in path.iterdir()
     )
 
@@ -188,6 +189,7 @@ def _write(
     which keeps memory that the towers once needed.
     """
     fragments: list[FragmentMetadata] = []
+    before = set((path / "data").glob("*"))
     try:
         for table in tables:
             schema = table.schema
@@ -195,13 +197,21 @@ def _write(
         if not fragments:
             raise ValueError("nothing to store: no rows were read")
     except BaseException:
-        if mode == "create":
-            shutil.rmtree(path, ignore_errors=True)
-        for file in (file for fragment in fragments for file in fragment.files):
-            (path / "data" / file.path).unlink(missing_ok=True)
+        _remove(path, set((path / "data").glob("*")) - before)
         raise
     # An interrupt in here may come after the commit, whose files must stay.
-    return lance.LanceDataset.commit(str(path), LanceOperation.Overwrite(schema, fragments))
+    written = lance.LanceDataset.commit(str(path), LanceOperation.Overwrite(schema, fragments))
+    written.cleanup_old_versions(timedelta(0), delete_unverified=True)
+    return written
+
+
+def _remove(path: Path, files: Iterable[Path]) -> None:
+    """These files of an index, and its folders if nothing else is in them."""
+    for file in files:
+        file.unlink()
+    for folder in (path / "data", path):
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _pieces(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

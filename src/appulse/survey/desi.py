@@ -17,6 +17,12 @@ from .spectra import Spectra
 _CHUNK = 256  # rows in memory at once
 _WHAT = ("FLUX", "IVAR", "MASK")
 
+# FIBERSTATUS bits of fibres that DESI's own coadds leave out (desispec, fiberbitmasking.py):
+# BROKENFIBER, MISSINGPOSITION, BADPOSITION, BRIGHTNEIGHBOR, BADFIBER, BADTRACE, BADFLAT, BADARC,
+# MANYREJECTED; and of arms whose amplifiers are bad, BADAMPB, BADAMPR, BADAMPZ
+_FATAL = sum(1 << bit for bit in (2, 8, 9, 11, 16, 17, 18, 19, 21))
+_BAD_ARM = {"B": 1 << 22, "R": 1 << 23, "Z": 1 << 24}
+
 
 def read_coadd(
     hdus: HDUList, path: Path, rejects: Rejects, grid: Float[np.ndarray, "M"] | None = None
@@ -24,16 +30,18 @@ def read_coadd(
     """The targets of one file, in chunks of rows, on `grid` (DESI's if left out).
 
     The b, r, z arms (or a merged brz) are averaged by inverse variance. Sky fibres (OBJTYPE
-    other than TGT) are passed over. Ids are TARGETID, with -EXPID after it where the file holds
+    other than TGT) are passed over; of fibres that FIBERSTATUS calls bad all pixels are masked,
+    or those of an arm. Ids are TARGETID, with -EXPID after it where the file holds
     several exposures of a target.
     """
     table = hdus["FIBERMAP"].data
     arms = _arms(hdus, len(table))
     target = _is_target(table)
     ids = _ids(table)
+    status = _status(table)
 
     def build(rows: Int[np.ndarray, "N"]) -> Spectra:
-        flux, ivar = _merged(hdus, arms, rows)
+        flux, ivar = _merged(hdus, arms, status[rows], rows)
         ra, dec = table["TARGET_RA"][rows], table["TARGET_DEC"][rows]
         return to_grid(Spectra.from_arrays(flux, ivar=ivar, ids=ids[rows], ra=ra, dec=dec), grid)
 
@@ -47,6 +55,13 @@ def _is_target(table: FITS_rec) -> np.ndarray:
     if "OBJTYPE" not in table.names:
         return np.ones(len(table), bool)
     return np.char.strip(table["OBJTYPE"].astype(str)) == "TGT"
+
+
+def _status(table: FITS_rec) -> Int[np.ndarray, "B"]:
+    """Bits of FIBERSTATUS; a coadd, which has none, is made of good fibres alone."""
+    if "FIBERSTATUS" not in table.names:
+        return np.zeros(len(table), int)
+    return table["FIBERSTATUS"].astype(int)
 
 
 def _ids(table: FITS_rec) -> np.ndarray:
@@ -82,7 +97,10 @@ def _arms(hdus: HDUList, rows: int) -> dict[str, slice]:
 
 
 def _merged(
-    hdus: HDUList, arms: dict[str, slice], rows: Int[np.ndarray, "B"]
+    hdus: HDUList,
+    arms: dict[str, slice],
+    status: Int[np.ndarray, "B"],
+    rows: Int[np.ndarray, "B"],
 ) -> tuple[Float[np.ndarray, "B L"], Float[np.ndarray, "B L"]]:
     """Mean over arms weighted by inverse variance, and its inverse variance."""
     weighted = np.zeros((len(rows), DESI_PIXELS), np.float32)
@@ -90,6 +108,7 @@ def _merged(
     for arm, pixels in arms.items():
         flux, weight = (_rows(hdus[f"{arm}_{what}"], rows) for what in ("FLUX", "IVAR"))
         good = np.isfinite(flux) & np.isfinite(weight) & (weight > 0)
+        good &= (status & (_FATAL | _BAD_ARM.get(arm, 0)) == 0)[:, None]
         if f"{arm}_MASK" in hdus:
             good &= _rows(hdus[f"{arm}_MASK"], rows) == 0
         weighted[:, pixels] += np.where(good, flux * weight, 0)

@@ -3,6 +3,7 @@
 Shapes: B galaxies; the last axis of 3 is g, r, z.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,5 +118,7 @@ def _layout(names: Sequence[str], path: str | Path) -> tuple[str, list[str]]:
 
 def _sky_noise(images: Images) -> Float[np.ndarray, "B 3"]:
     """Standard deviation of a pixel, from differences between neighbours: galaxies are smoother."""
-    difference = np.diff(images.filled(), axis=3)
-    return np.median(np.abs(difference), axis=(2, 3)) / (0.6745 * 2**0.5)
+    known = np.where(images.mask, np.nan, images.flux)
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # of bands unseen
+        typical = np.nanmedian(np.abs(np.diff(known, axis=3)), axis=(2, 3))
+    return typical / (0.6745 * 2**0.5)

@@ -44,10 +44,8 @@ def read_release(path: Path, rejects: Rejects) -> Iterator[Survey]:
             group = file[name]
             n = _release_rows(group)
             for start in range(0, n, _CHUNK):
-                part = slice(start, min(start + _CHUNK, n))
-                arrays = {key: hdf5_rows(group[key], part) for key in _RELEASE}
-                rows = first + np.arange(n)[part]
-                yield from rejects.salvage(path, rows, partial(_release_part, arrays, int(rows[0])))
+                rows = first + np.arange(start, min(start + _CHUNK, n))
+                yield from rejects.salvage(path, rows, partial(_release_part, group, first))
             first += n
 
 
@@ -61,9 +59,10 @@ def _release_rows(group: h5py.Group) -> int:
     return lengths.pop()
 
 
-def _release_part(chunk: dict[str, np.ndarray], first: int, rows: Int[np.ndarray, "N"]) -> Survey:
-    """Some rows of a chunk that begins with row `first`."""
-    arrays = {key: array[rows - first] for key, array in chunk.items()}
+def _release_part(group: h5py.Group, first: int, rows: Int[np.ndarray, "N"]) -> Survey:
+    """Successive rows of a group that begins with row `first`."""
+    part = slice(int(rows[0]) - first, int(rows[-1]) + 1 - first)
+    arrays = {key: hdf5_rows(group[key], part) for key in _RELEASE}
     ids = ids_of(arrays["targetid"])
     return Survey(
         Images.from_arrays(arrays["image"].transpose(0, 3, 2, 1), ids=ids),

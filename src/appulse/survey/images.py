@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Float32
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from ..units import PIXEL_SCALE
+from .positions import places
 from .rows import as_index, default_ids, mostly_masked, one_per_row, require_rows
 
 Kind = Literal["flux", "rgb"]
@@ -77,13 +78,14 @@ class Images:
         bad = ~np.isfinite(flux) if mask is None else ~np.isfinite(flux) | np.asarray(mask, bool)
         flux[bad] = 0
         n = len(flux) if flux.ndim else 0
+        ra, dec = places(ra, dec, n)
         images = cls(
             ids=default_ids(n) if ids is None else np.asarray(ids).astype(str),
             flux=flux,
             pixel_scale=one_per_row(pixel_scale, n),
             mask=bad,
-            ra=one_per_row(ra, n),
-            dec=one_per_row(dec, n),
+            ra=ra,
+            dec=dec,
             kind=kind,
         )
         mostly_masked(images.ids, images.mask, "image")

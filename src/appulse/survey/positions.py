@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from .rows import as_index, require_rows
+from .rows import as_index, one_per_row, require_rows
 
 ID_NAMES = ("targetid", "id", "object_id", "iauname", "name")
 RA_NAMES = ("target_ra", "ra")
 DEC_NAMES = ("target_dec", "dec")
+RA_RANGE, DEC_RANGE = (-180.0, 360.0), (-90.0, 90.0)  # degrees
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,19 @@ class Positions:
 
 def on_sky(ra: Float[np.ndarray, "B"], dec: Float[np.ndarray, "B"]) -> Bool[np.ndarray, "B"]:
     """Which positions in degrees there are: ra from -180 to 360, dec from -90 to 90."""
-    return (ra >= -180) & (ra <= 360) & (np.abs(dec) <= 90)
+    return _between(ra, *RA_RANGE) & _between(dec, *DEC_RANGE)
+
+
+def _between(values: Float[np.ndarray, "B"], low: float, high: float) -> Bool[np.ndarray, "B"]:
+    return (values >= low) & (values <= high)
+
+
+def places(ra: Any, dec: Any, n: int) -> tuple[Float[np.ndarray, "B"], Float[np.ndarray, "B"]]:
+    """Positions of `n` rows, a scalar for all; NaN where there is none, as -999 often says."""
+    ra, dec = one_per_row(ra, n), one_per_row(dec, n)
+    require_rows(n, ra=ra, dec=dec)
+    known = _between(ra, *RA_RANGE), _between(dec, *DEC_RANGE)
+    return np.where(known[0], ra, np.nan), np.where(known[1], dec, np.nan)
 
 
 def position_columns(names: Sequence[str]) -> list[str]:

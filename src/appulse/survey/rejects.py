@@ -85,11 +85,11 @@ class Rejects:
         Args:
             file: Where the rows are from.
             rows: Their numbers within the file.
-            build: Makes some of these rows; raises ValueError if one of them is bad.
+            build: Makes some of these rows; raises if one of them is bad.
         """
         try:
             whole = build(rows)
-        except ValueError:
+        except Exception:  # whatever a broken file makes it raise
             for row in rows:
                 with self.guard(file, int(row)):
                     yield build(row[None])

@@ -4,16 +4,18 @@ from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.interpolate import CubicSpline
 from scipy.sparse import csr_array
 
 from ..units import PIXEL_SCALE, desi_grid
+from .bounded import require_size
 from .images import Images
 from .rows import mostly_masked
 from .spectra import Spectra
 
 SCALE_TOLERANCE = 0.01  # a smaller relative difference in pixel scale is left alone
+GAP = 1.5  # steps: where wavelengths are further apart, there are pixels missing
 SEEN = 0.5  # a new pixel is masked if less of it is covered by good old ones
 
 
@@ -58,6 +60,7 @@ def _axis_edges(n: int, ratio: float) -> Float[np.ndarray, "M"]:
     new = fits - (fits - n) % 2
     if new < 1:
         raise ValueError(f"{n} pixels of {ratio:.3g} times the new pixels' size make no image")
+    require_size(12 * new**2, f"an image of {n} pixels of {ratio:.3g} times the new pixels' size")
     return np.clip(n / 2 + (np.arange(new + 1) - new / 2) / ratio, 0, n)
 
 
@@ -133,7 +136,8 @@ def rebin(
     A new pixel is the mean of the good old ones weighted by overlap w, so that integrated flux
     is conserved (as SpectRes, Carnall 2017); its variance is Σ w² var / (Σ w)². Neighbouring new
     pixels share old ones: their covariance is ignored, so χ² over finer grids is too small. A
-    new pixel is masked if less than half of it is covered.
+    new pixel is masked if less than half of it is covered; nothing covers a gap, where old ones
+    are more than 1.5 steps apart.
 
     Args:
         wavelength: Centres of the old pixels, increasing; edges lie halfway between them.
@@ -142,7 +146,8 @@ def rebin(
         mask: True for pixels to leave out; so are those with ivar 0.
         grid: Centres of the new pixels, increasing.
     """
-    overlap = _overlaps(pixel_edges(wavelength), pixel_edges(grid))
+    edges, pixels = _edges_and_pixels(wavelength)
+    overlap = _overlaps(edges, pixel_edges(grid))[:, pixels]
     good = ~mask & (ivar > 0)
     seen = (overlap @ good.T.astype(np.float64)).T
     total = (overlap @ np.where(good, flux, 0).T.astype(np.float64)).T
@@ -158,6 +163,24 @@ def pixel_edges(centres: Float[np.ndarray, "L"]) -> Float[np.ndarray, "M"]:
     middle = (centres[1:] + centres[:-1]) / 2
     first, last = 2 * centres[0] - middle[0], 2 * centres[-1] - middle[-1]
     return np.concatenate([[first], middle, [last]])
+
+
+def _edges_and_pixels(
+    centres: Float[np.ndarray, "L"],
+) -> tuple[Float[np.ndarray, "M"], Int[np.ndarray, "L"]]:
+    """Edges of the pixels and of the gaps between them, and which are the pixels.
+
+    A step is a gap if it is longer than those before and after it, or the ones beyond: an arm of
+    longer pixels is none, a pixel alone between two gaps has two.
+    """
+    step = np.diff(centres)
+    far = np.pad(step, 2, constant_values=np.inf)
+    before, after = np.minimum(far[:-4], far[1:-3]), np.minimum(far[3:-1], far[4:])
+    gaps = np.flatnonzero(step > GAP * np.maximum(before, after))
+    edges = np.delete(pixel_edges(centres), gaps + 1)
+    ends = centres[gaps] + before[gaps] / 2, centres[gaps + 1] - after[gaps] / 2
+    pixels = np.arange(len(centres))
+    return np.sort(np.concatenate([edges, *ends])), pixels + np.searchsorted(gaps, pixels)
 
 
 def _overlaps(old: Float[np.ndarray, "..."], new: Float[np.ndarray, "..."]) -> csr_array:

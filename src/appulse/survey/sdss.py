@@ -38,7 +38,7 @@ def read_spec(
             coadd["flux"][None],
             wavelength=to_vacuum(wavelength) if _in_air(hdus) else wavelength,
             ivar=coadd["ivar"][None],
-            mask=_spoilt(flagged)[None],
+            mask=spoilt(flagged)[None],
             ids=[identity or name_of(path).removeprefix("spec-")],
             ra=ra,
             dec=dec,
@@ -81,7 +81,8 @@ def _straightened(loglam: Float[np.ndarray, "L"]) -> Float[np.ndarray, "L"]:
     return even if np.allclose(loglam, even, rtol=0, atol=1e-6) else loglam
 
 
-def _spoilt(and_mask: Int[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
+def spoilt(and_mask: Int[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
+    """Which pixels these bits of an and_mask spoil."""
     return (and_mask & _BAD_BITS) != 0
 
 
@@ -104,7 +105,7 @@ def read_table(
                 columns["flux"][row : row + 1, :n],
                 wavelength=10 ** (columns["loglam0"][row] + STEP * np.arange(n)),
                 ivar=columns["ivar"][row : row + 1, :n],
-                mask=_spoilt(columns["and_mask"][row : row + 1, :n]),
+                mask=spoilt(columns["and_mask"][row : row + 1, :n]),
                 ids=[_row_id(columns, row)],
                 ra=columns.get("ra", unknown)[row],
                 dec=columns.get("dec", unknown)[row],

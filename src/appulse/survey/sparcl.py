@@ -9,10 +9,12 @@ from urllib.parse import urlencode
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Bool
 
 from ..units import FLUX_UNIT
 from .download import Downloader
 from .rejects import Rejects
+from .sdss import spoilt
 from .services import Target, only, require_near
 from .spectral_tables import read_parquet
 
@@ -39,7 +41,7 @@ class SpectrumService:
     def download(self, downloader: Downloader, target: Target) -> bytes:
         """A Parquet table of one spectrum, named as the target; see `Service`."""
         nearest = self._nearest(downloader, target)
-        include = ("sparcl_id", "data_release", "redshift", "ra", "dec", *_LISTS)
+        include = ("sparcl_id", "data_release", "redshift", "ra", "dec", "mask", *_LISTS)
         query = urlencode({"include": ",".join(include), "format": "json"})
         records = self._ask(downloader, f"spectras/?{query}", [nearest])
         if len(records) != 1 or not {"ra", "dec", *_LISTS} <= set(records[0]):
@@ -92,11 +94,19 @@ def _ra_ranges(target: Target, radius: float) -> list[tuple[float, float]]:
     return [(low, 360.0), (0.0, high - 360)] if high > 360 else [(low, high)]
 
 
+def _bad(record: dict[str, Any]) -> Bool[np.ndarray, "L"]:
+    """Pixels to leave out: `mask` is DESI's, or the and_mask of SDSS and BOSS."""
+    mask = np.asarray(record["mask"], np.int64)
+    return mask != 0 if str(record.get("data_release")).startswith("DESI") else spoilt(mask)
+
+
 def _to_parquet(name: str, record: dict[str, Any]) -> bytes:
     """A table of one spectrum, as `read_spectra` takes it."""
     units = {"wavelength": "Angstrom", "flux": FLUX_UNIT}
     columns: dict[str, pa.Array] = {"id": pa.array([name])}
     columns |= {key: pa.array([record[key]], pa.list_(pa.float64())) for key in _LISTS}
+    if record.get("mask") is not None:
+        columns["mask"] = pa.array([_bad(record).tolist()], pa.list_(pa.bool_()))
     columns |= {k: pa.array([record.get(k)], pa.float64()) for k in ("ra", "dec", "redshift")}
     columns |= {k: pa.array([str(record.get(k))]) for k in ("sparcl_id", "data_release")}
     fields = [

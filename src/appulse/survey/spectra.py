@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
 from ..units import FLUX_UNIT, desi_grid
-from .rows import as_index, default_ids, mostly_masked, one_per_row, require_rows
+from .positions import places
+from .rows import as_index, default_ids, mostly_masked, require_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +82,15 @@ class Spectra:
             bad |= np.asarray(mask, bool)
         flux[bad], ivar[bad] = 0, 0
         n = len(flux)
+        ra, dec = places(ra, dec, n)
         spectra = cls(
             ids=default_ids(n) if ids is None else np.asarray(ids).astype(str),
             wavelength=_wavelengths(wavelength, flux.shape),
             flux=flux,
             ivar=ivar,
             mask=bad,
-            ra=one_per_row(ra, n),
-            dec=one_per_row(dec, n),
+            ra=ra,
+            dec=dec,
         )
         mostly_masked(spectra.ids, spectra.mask, "spectrum")
         return spectra

@@ -59,7 +59,6 @@ class SurveyStore:
         surveys: Iterable[Survey],
         *,
         split: Split | None = None,
-        overwrite: bool = False,
     ) -> "SurveyStore":
         """Writes a new store; the first survey fixes image size and wavelengths.
 
@@ -69,20 +68,16 @@ class SurveyStore:
             path: Folder to be.
             surveys: Read one at a time.
             split: How rows divide into parts; by hashed id unless given.
-            overwrite: Drop a store that is there already.
 
         Raises:
-            ValueError: If `surveys` is empty, or a store is there and `overwrite` is not set.
+            ValueError: If `surveys` is empty, or a store is there.
         """
-        if not overwrite:
-            require_new(path)
-        there, pending = dataset_at(path), iter(surveys)
+        require_new(path)
+        pending = iter(surveys)
         first = next(pending, None)
         if first is None:
             raise ValueError(f"no surveys to store at {path}")
         schema = records.schema_of(first, split or Split())
-        if there is not None:
-            lance.LanceDataset.drop(there.uri)
         store = cls(lance.write_dataset(schema.empty_table(), str(path), schema=schema))
         store.append(chain([first], pending))
         return store

@@ -22,7 +22,7 @@ def require_new(path: str | Path) -> None:
     """Raises ValueError unless a store can be made at `path`, before hours of reading."""
     require_place(Path(path), folder=True)
     if dataset_at(path) is not None:
-        raise ValueError(f"a survey store is at {path}; choose another path, or overwrite it")
+        raise ValueError(f"a survey store is at {path}; choose another path, or delete it")
 
 
 def dataset_at(path: str | Path) -> lance.LanceDataset | None:
