@@ -6,7 +6,8 @@
 
 Towers learn on encoder-train without labels, probes and supervised networks on labels of
 head-train; 1,000 galaxies of validation say when to stop, the first 6,000 of test are predicted.
-What is in WORK is not done again, so parts of the whole may run one after another (`--only`).
+What is in WORK is not done again, so parts of the whole may run one after another (`--only`);
+files of a method that has changed are to be deleted first.
 """
 
 import argparse
@@ -16,10 +17,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 from appulse.evaluate import baselines as simple
 from appulse.evaluate.baselines import Boosting, TemplateMatch, magnitudes_and_colours
+from appulse.evaluate.measured import PCA_GALAXIES, component_scores
 from appulse.evaluate.sample import labels_of
 from appulse.evaluate.supervised import (
     SupervisedConfig,
@@ -41,11 +42,6 @@ COUNTS = (100, 300, 1000, 3000)  # labels, and all
 MORPHOLOGY_TIMES = 2  # of the steps in which the ResNet learns properties (convergence.py)
 SIZES = {"head-train": None, "validation": 1000, "test": 6000}  # galaxies of each part
 LABEL_EFFICIENT = ("appulse, image", "appulse, expected", "spectrum SSL, spectrum")
-PCA_GALAXIES = 3000  # that the components are learned from
-PIXELS: dict[str, Callable[[Survey], np.ndarray]] = {
-    "image": lambda survey: simple.image_pixels(survey.images.filled()),
-    "spectrum": lambda survey: simple.spectrum_pixels(survey.spectra),
-}
 Made = dict[str, np.ndarray]  # predictions of test galaxies by target, or vectors
 
 
@@ -60,10 +56,8 @@ class Bench:
             part: {name: values[: len(self.rows[part])] for name, values in columns.items()}
             for part, columns in known.items()
         }
-        self.y = {
-            part: np.stack([columns[name] for name in PROPERTIES], axis=1)
-            for part, columns in self.labels.items()
-        }
+        stacked = ((p, [known[n] for n in PROPERTIES]) for p, known in self.labels.items())
+        self.y = {part: np.stack(columns, axis=1) for part, columns in stacked}
 
     def kept(self, name: str, seed: int, make: Callable[[], Made]) -> Made:
         """What `make` makes, made once."""
@@ -87,20 +81,25 @@ class Bench:
         """Of rows of the survey."""
         return self.store.take(rows, ["spectra"])["spectra"]
 
-    def components(self, look: Callable[[Survey], np.ndarray]) -> Vectors:
-        """64 principal components of what `look` sees, learned from galaxies of encoder-train."""
+    def components(self, modality: str) -> Vectors:
+        """Principal components of pixels, learned from encoder-train; see `component_scores`."""
+        rows = self.rows | {"encoder-train": self.store.rows("encoder-train")[:PCA_GALAXIES]}
 
-        some = self.store.rows("encoder-train")[:PCA_GALAXIES]
-        axes = PCA(64, random_state=0, svd_solver="randomized").fit(self.looked(look, some))
-        return {p: axes.transform(self.looked(look, rows)) for p, rows in self.rows.items()}
+        def seen(look: Callable[[Survey], np.ndarray]) -> Vectors:
+            return {part: self.looked(look, some) for part, some in rows.items()}
+
+        if modality == "image":
+            return component_scores(seen(lambda s: simple.image_pixels(s.images.filled())))
+        looks = (
+            lambda s: simple.spectrum_pixels(s.spectra),
+            lambda s: simple.brightness(s.spectra),
+        )
+        return component_scores(*map(seen, looks))
 
     def structure(self) -> Vectors:
         """Of the images, in units of its scatter."""
 
-        def look(survey: Survey) -> np.ndarray:
-            return structure(survey.images)
-
-        found = {part: self.looked(look, rows) for part, rows in self.rows.items()}
+        found = {p: self.looked(lambda s: structure(s.images), r) for p, r in self.rows.items()}
         return {part: values / found["head-train"].std(0) for part, values in found.items()}
 
     def looked(self, look: Callable[[Survey], np.ndarray], rows: np.ndarray) -> np.ndarray:
@@ -239,20 +238,34 @@ def probed(bench: Bench, seen: Vectors, seed: int, count: int | None = None) -> 
 
 def baselines(bench: Bench) -> None:
     """What needs no seed: boosting and MLPs on fluxes, principal components, template redshifts."""
-    towers = Towers(bench.survey, bench.work / "seed-0", 0)
-    flux = {part: NANOMAGGIES * np.sinh(towers.features(part).image) for part in SIZES}
     for name, some in (("aperture", slice(None)), ("g, r, z", slice(TOTAL, TOTAL + 1))):
-        x = {
-            part: magnitudes_and_colours(rows.reshape(len(rows), 3, -1)[:, :, some])
-            for part, rows in flux.items()
-        }
+        x = fluxes(bench, some)
         for kind, learner in (("boosting", Boosting), ("MLP", MLPProbe)):
             bench.kept(f"{name} {kind}, image", 0, partial(learned, bench, learner, x))
-    for modality, look in PIXELS.items():
-        components = partial(bench.components, look)
+    for modality in ("image", "spectrum"):
+        components = partial(bench.components, modality)
         x = bench.kept(f"principal components, {modality}", 0, components)
         bench.kept(f"PCA, {modality}", 0, partial(probed, bench, x, 0))
     bench.kept("template cross-correlation, spectrum", 0, bench.template_redshifts)
+
+
+def fluxes(bench: Bench, apertures: slice) -> Vectors:
+    """Magnitudes and colours in some apertures."""
+    towers = Towers(bench.survey, bench.work / "seed-0", 0)
+    seen = {part: NANOMAGGIES * np.sinh(towers.features(part).image) for part in SIZES}
+    return {
+        part: magnitudes_and_colours(rows.reshape(len(rows), 3, -1)[:, :, apertures])
+        for part, rows in seen.items()
+    }
+
+
+def probed_fluxes(bench: Bench, seed: int, counts: Sequence[int]) -> None:
+    """Probes of apertures, from all labels and from fewer."""
+    x = fluxes(bench, slice(None))
+    bench.kept("apertures, image", seed, partial(probed, bench, x, seed))
+    for count in counts:
+        some = partial(probed, bench, x, seed, count)
+        bench.kept(f"apertures, image, {count} labels", seed, some)
 
 
 def learned(bench: Bench, learner: type[Boosting] | type[MLPProbe], x: Vectors) -> Made:
@@ -277,6 +290,8 @@ def main() -> None:
     if asked.only in (None, "baselines"):
         baselines(bench)
     for seed in asked.seeds:
+        if asked.only in (None, "baselines"):
+            probed_fluxes(bench, seed, asked.counts)
         if asked.only in (None, "features"):
             features(bench, seed, asked.counts)
         if asked.only in (None, "stages"):

@@ -18,7 +18,7 @@ from .evaluate.results import Result, write_results
 from .evaluate.rivals import rivals
 from .evaluate.rows import Method, Rows
 from .evaluate.sample import PARTS, Sample
-from .evaluate.scores import grouped, score_all
+from .evaluate.scores import Groups, grouped, score_all
 from .evaluate.study import Study
 from .provenance import provenance
 from .search.embeddings import Embeddings
@@ -71,7 +71,7 @@ def evaluate(
     plots += learning(runs)
     save_plots(out / "figures", plots)
     write_results(out / "results.json", results)
-    _write_page(out / "report.html", study, results, plots, survey)
+    _write_page(out / "report.html", study, groups, results, plots, survey)
     return results
 
 
@@ -110,8 +110,18 @@ def _attention(study: Study, model: Model) -> list[Plot]:
     ]
 
 
+def _commits(groups: Groups) -> set[str]:
+    """Of the code that the rows were made by."""
+    return {row.commit for rows in groups.values() for row in rows if row.commit}
+
+
 def _write_page(
-    path: Path, study: Study, results: Sequence[Result], plots: Sequence[Plot], survey: Path
+    path: Path,
+    study: Study,
+    groups: Groups,
+    results: Sequence[Result],
+    plots: Sequence[Plot],
+    survey: Path,
 ) -> None:
     store, tested = study.sample.store, len(study.sample.rows("test"))
     write_report(
@@ -120,9 +130,11 @@ def _write_page(
         plots,
         {
             **study.sample.describe(),
-            "seeds": f"{len(study.seeds)} of each method that depends on chance; encoders have one",
+            "seeds": "“× 3” after the galaxies that a method learned from says how often; of the "
+            "encoders there is one",
             "model": study.model_hash,
             **provenance(),
+            "rows are of commits": ", ".join(sorted(_commits(groups))) or "unknown",
             "survey": f"{survey}, {len(store):,} galaxies",
         },
         title="appulse: images and spectra in one space",

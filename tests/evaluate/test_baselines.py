@@ -112,6 +112,29 @@ def test_photometry_match_finds_partners_by_mahalanobis_distance():
     np.testing.assert_allclose(np.cov(error.T), np.eye(2), atol=0.02)
 
 
+def test_photometry_match_is_bayes_theorem_in_both_directions():
+    """Of normal magnitudes everything is known: images are ranked by their posterior."""
+    rng = np.random.default_rng(0)
+    spread, error = 0.5, 0.3
+
+    def make(n):
+        log = rng.normal(2, spread, (n, 1))
+        bands = np.exp(log + np.array([0, 0.01]))
+        return 10 * np.exp(log + error * rng.normal(size=(n, 1))), bands
+
+    match = PhotometryMatch.fit(*make(4000), *make(1000))
+    apertures, bands = make(50)
+    found = match.similarity(match.image_vectors(apertures), match.spectrum_vectors(bands))
+    m, s = np.log(apertures / 10), np.log(bands[:, :1])
+    common = spread**2 + error**2
+    expected = -((m - s.T) ** 2) / (2 * error**2) + (m - 2) ** 2 / (2 * common)
+    expected += 0.5 * np.log(common / error**2)
+    near = (np.abs(m - 2) < 1) & (np.abs(m - s.T) < 0.6)  # where the 4,000 are many
+    np.testing.assert_allclose(found[near], expected[near], atol=0.3)
+    distances = -((m - s.T) ** 2) / (2 * error**2)
+    assert np.abs(distances - expected)[near].max() > 1  # a term that differs from image to image
+
+
 @pytest.fixture(scope="module")
 def templates(store):
     """Learned from the redshifts of encoder-train."""

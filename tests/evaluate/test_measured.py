@@ -18,12 +18,20 @@ def sample(store):
     return Sample.of(store)
 
 
+def scores(made):
+    """Components of spectra, brightness beside."""
+    pixels, brightness = (
+        {part: getattr(m, name) for part, m in made.items()} for name in ("spectrum", "brightness")
+    )
+    return component_scores(pixels, brightness)
+
+
 def test_only_pixels_that_components_learn_from_are_kept(sample, monkeypatch):
     """Of encoder-train; all fluxes stay, and components are the same."""
     monkeypatch.setattr(measured, "BATCH", 64)
     every = measure(sample)
     monkeypatch.setattr(measured, "PCA_GALAXIES", 100)
-    expected = component_scores(every, "spectrum")["test"]
+    expected = scores(every)["test"]
     few = measure(sample)
     for part, made in few.items():
         rows = len(sample.rows(part))
@@ -31,7 +39,7 @@ def test_only_pixels_that_components_learn_from_are_kept(sample, monkeypatch):
         assert [len(values) for values in made] == [rows, rows, kept, kept, kept]
         for one, other in zip(made, every[part], strict=True):
             np.testing.assert_array_equal(one, other[: len(one)])
-    np.testing.assert_allclose(component_scores(few, "spectrum")["test"], expected)
+    np.testing.assert_allclose(scores(few)["test"], expected)
 
 
 def test_baselines_see_flux_in_pictures(galaxies, tmp_path):

@@ -39,7 +39,7 @@ def said(study, run):
         towers = FeatureTowersConfig(replace(SHORT, batch_size=64), width=16)
         patched.setattr(rivals, "FeatureTowersConfig", lambda: towers)
         few = replace(study, seeds=(1,), counts=(40,))
-        runs = {"alignment": run.align, "spectrum": run.spectrum}
+        runs = {"alignment": run.align, "first": run.spectrum, "second": run.spectrum}
         methods = rivals.rivals(few, load(run.align), runs)
         rows = [p for method in methods for seed in method.seeds for p in method.run(seed)]
     return methods, rows
@@ -57,7 +57,11 @@ def test_every_rival_predicts(said, study):
         ("Conv+Att", "spectrum", n): set(PROPERTIES),
         ("Conv+Att", "spectrum", 40): set(PROPERTIES),
         **{(f"MoCo v2, {p}", "image", n): everything for p in probes},
-        **{(f"spectrum encoder, unaligned, {p}", "spectrum", n): everything for p in probes},
+        **{
+            (f"{title} encoder, unaligned, {p}", "spectrum", n): everything
+            for title in ("first", "second")
+            for p in probes
+        },
     }
     encoder = len(study.sample.rows("encoder-train"))
     for direction in ("image → spectrum", "spectrum → image"):

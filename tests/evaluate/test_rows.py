@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from appulse.evaluate import rows
 from appulse.evaluate.protocol import Predictions
 from appulse.evaluate.rows import Method, Rows, read_row, write_row
 
@@ -34,6 +35,17 @@ def test_a_row_comes_back_to_seven_digits(tmp_path):
     for name in ("morphology", "partner"):
         assert first.values[name].tolist() == said().values[name].tolist()
         assert first.values[name].dtype.kind == said().values[name].dtype.kind
+
+
+def test_a_row_says_which_code_made_it(tmp_path, monkeypatch):
+    """And another release of appulse makes its own."""
+    calls = []
+    monkeypatch.setattr(rows, "commit", lambda: "abc1234")
+    (first, *_) = Rows(tmp_path, GALAXIES).of([counted(calls)])
+    assert first.commit == "abc1234"
+    monkeypatch.setattr(rows, "version", lambda name: "0.0.1")
+    list(Rows(tmp_path, GALAXIES).of([counted(calls)]))
+    assert calls == [0, 1, 2] * 2
 
 
 def counted(calls, **settings):

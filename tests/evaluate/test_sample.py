@@ -53,6 +53,19 @@ def test_who_shares_a_cutout_with_an_earlier_part_is_left_out(real):
     assert "5 left out within 20″" in sample.describe()["duplicates"]
 
 
+def test_galaxies_without_a_position_are_not_said_to_be_apart(real, tmp_path):
+    galaxies = real[0].read(range(100))
+    unknown = np.where(np.arange(100) < 30, np.nan, galaxies.images.ra)
+    images, spectra = (replace(c, ra=unknown) for c in (galaxies.images, galaxies.spectra))
+    survey = Survey(images, spectra, galaxies.columns)
+    sample = Sample.of(SurveyStore.create(tmp_path / "s.lance", [survey]))
+    assert (
+        "30 have no position, so what is near them is not known"
+        in (sample.describe()["duplicates"])
+    )
+    assert "no position" not in Sample.of(real[0]).describe()["duplicates"]
+
+
 def test_simulated_galaxies_stay_wherever_they_are(store):
     sample = Sample.of(store)
     assert all(kept.all() for kept in sample.kept.values())

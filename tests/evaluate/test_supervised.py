@@ -17,7 +17,6 @@ from appulse.evaluate.supervised import (
     SupervisedConfig,
     SupervisedLearner,
     read_pixels,
-    train_supervised,
 )
 from appulse.image.objective import flux_batches
 from appulse.metrics import accuracy, r2
@@ -112,23 +111,6 @@ def test_a_spectrum_keeps_its_brightness_beside_its_shape():
     (planes, dim), (same, bright) = seen
     torch.testing.assert_close(planes, same)
     torch.testing.assert_close(bright - dim, torch.full((2, 1), np.log(10), dtype=torch.float32))
-
-
-@pytest.mark.parametrize("network", [RESNET, CONV_ATT])
-def test_a_survey_in_predictions_of_its_test_part_out(store, tmp_path, network):
-    rows = store.rows("head-train")[:40]
-    training = replace(TRAINING, steps=4, batch_size=64, validate_every=2)
-    config = SupervisedConfig(network, training, size=24)
-    predictions = train_supervised(store, rows, config, tmp_path, device="cpu")
-    assert (predictions.n_train, predictions.baseline) == (40, True)
-    n = len(store.rows("test"))
-    assert {len(values) for values in predictions.values.values()} == {n}
-    assert np.isfinite(predictions.values["redshift"]).all()
-    assert set(predictions.values["morphology"]) <= set(
-        store.columns(["morphology_catalogue"])["morphology_catalogue"]
-    )
-    with pytest.raises(ValueError, match="of validation or test"):
-        train_supervised(store, store.rows("test"), config, tmp_path)
 
 
 def test_pictures_are_read_as_flux(galaxies, tmp_path):

@@ -10,8 +10,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.special import logsumexp
 from sklearn.cluster import KMeans
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.metrics.pairwise import euclidean_distances
 
 from ..spectrum.redshift import DictionaryConfig, ShiftDictionary, high_pass, unit_templates
 from ..survey.photometry import SOFTENING, band_fluxes, colours_and_growth
@@ -21,6 +23,7 @@ from ..tasks.targets import Targets, ValTargets
 
 BAND_SOFTENING = 0.1  # of arcsinh for spectra, 1e-17 erg/s/cm²/Å
 ROUNDS, PATIENCE = 400, 15  # of boosting at most, and without a better one
+OTHERS = 4000  # spectra that say how common an image is
 FEWEST = 5  # galaxies of a template
 AT_ONCE = 512  # spectra on the log grid
 SHRINK = 0.1  # of a template's mean weight: where it has much less, it says less
@@ -90,7 +93,8 @@ class Boosting:
         settings |= {"n_iter_no_change": PATIENCE, "random_state": 0}
         if y.ndim == 1:
             model = HistGradientBoostingClassifier(**settings)
-            return cls([model.fit(x, y, X_val=x_val, y_val=y_val)])
+            met = np.isin(y_val, y)  # of other classes it can learn nothing
+            return cls([model.fit(x, y, X_val=x_val[met], y_val=y_val[met])])
         models = []
         for column, column_val in zip(y.T, y_val.T, strict=True):
             known, known_val = ~np.isnan(column), ~np.isnan(column_val)
@@ -111,13 +115,18 @@ class Boosting:
 class PhotometryMatch:
     """Retrieval by synthetic photometry: the image's aperture fluxes predicted from the spectrum.
 
-    Images and spectra become vectors whose Euclidean distance is the Mahalanobis distance between
-    measured and predicted asinh magnitudes, under the covariance of the prediction's error on
-    validation galaxies. Its similarity is `-euclidean_distances`.
+    Images and spectra become vectors whose Euclidean distance d is the Mahalanobis distance between
+    measured and predicted asinh magnitudes m and s, under the covariance of the prediction's error
+    on validation galaxies: log p(m | s) = -d²/2, but for a constant.
     """
 
-    def __init__(self, predictor: MLPProbe, whiten: Float[np.ndarray, "A A"]):
-        self._predictor, self._whiten = predictor, whiten
+    def __init__(
+        self,
+        predictor: MLPProbe,
+        whiten: Float[np.ndarray, "A A"],
+        others: Float[np.ndarray, "N A"],  # vectors of spectra that were learned from
+    ):
+        self._predictor, self._whiten, self._others = predictor, whiten, others
 
     @classmethod
     def fit(
@@ -126,15 +135,27 @@ class PhotometryMatch:
         bands: Float[np.ndarray, "B N"],
         apertures_val: Float[np.ndarray, "V A"],
         bands_val: Float[np.ndarray, "V N"],
+        seed: int = 0,
     ) -> "PhotometryMatch":
         """Learns to predict aperture fluxes [nanomaggies] from band fluxes [1e-17 erg/s/cm²/Å]."""
         magnitudes = np.arcsinh(apertures / SOFTENING)
         magnitudes_val = np.arcsinh(apertures_val / SOFTENING)
         x, x_val = np.arcsinh(bands / BAND_SOFTENING), np.arcsinh(bands_val / BAND_SOFTENING)
-        predictor = MLPProbe.fit(x, magnitudes, x_val, magnitudes_val)
+        predictor = MLPProbe.fit(x, magnitudes, x_val, magnitudes_val, seed)
         error = magnitudes_val - predictor.predict(x_val)
         precision = np.linalg.inv(np.cov(error.T) + 1e-6 * np.eye(error.shape[1]))
-        return cls(predictor, np.linalg.cholesky(precision))
+        whiten = np.linalg.cholesky(precision)
+        return cls(predictor, whiten, predictor.predict(x[:OTHERS]) @ whiten)
+
+    def similarity(
+        self, image: Float[np.ndarray, "B A"], spectrum: Float[np.ndarray, "C A"]
+    ) -> Float[np.ndarray, "B C"]:
+        """log p(m | s) - log p(m): how an image ranks spectra, and a spectrum images.
+
+        Without p(m), its mean over spectra that were learned from, common images are near to all.
+        """
+        own, others = (_log_density(image, s) for s in (spectrum, self._others))
+        return own - logsumexp(others, axis=1, keepdims=True) + np.log(len(self._others))
 
     def image_vectors(self, apertures: Float[np.ndarray, "B A"]) -> Float[np.ndarray, "B A"]:
         """Whitened measured magnitudes."""
@@ -143,6 +164,13 @@ class PhotometryMatch:
     def spectrum_vectors(self, bands: Float[np.ndarray, "B N"]) -> Float[np.ndarray, "B A"]:
         """Whitened predicted magnitudes."""
         return self._predictor.predict(np.arcsinh(bands / BAND_SOFTENING)) @ self._whiten
+
+
+def _log_density(
+    image: Float[np.ndarray, "B A"], spectrum: Float[np.ndarray, "C A"]
+) -> Float[np.ndarray, "B C"]:
+    """Of whitened magnitudes about their predictions, but for a constant."""
+    return -euclidean_distances(image, spectrum, squared=True) / 2
 
 
 class TemplateMatch:
@@ -157,7 +185,9 @@ class TemplateMatch:
         self._dictionary = dictionary
 
     @classmethod
-    def fit(cls, spectra: Spectra, redshift: Float[np.ndarray, "B"]) -> "TemplateMatch":
+    def fit(
+        cls, spectra: Spectra, redshift: Float[np.ndarray, "B"], seed: int = 0
+    ) -> "TemplateMatch":
         """Stacks continuum-free spectra at their shifts; those of redshifts that do not fit go.
 
         The largest of a window that holds most, .48 wide in ln(1 + z), sits at shift 0.
@@ -171,7 +201,7 @@ class TemplateMatch:
         for row, (s, f, w) in enumerate(zip(shift[near], flux[near], weight[near], strict=True)):
             rest[row, s : s + config.bins], known[row, s : s + config.bins] = f, w
         count = int(np.clip(len(rest) // config.members, 1, config.templates))
-        kinds = KMeans(count, n_init=1, random_state=0).fit_predict(rest * (known > 0))
+        kinds = KMeans(count, n_init=1, random_state=seed).fit_predict(rest * (known > 0))
         members = np.eye(count, dtype=np.float32)[kinds].T
         members = members[members.sum(1) >= min(FEWEST, members.sum(1).max())]
         seen = members @ known

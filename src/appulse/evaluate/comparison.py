@@ -2,12 +2,11 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
-from sklearn.metrics.pairwise import euclidean_distances
 
 from ..search.embeddings import REDSHIFT
 from ..spectrum.redshift import CALIBRATION
@@ -36,11 +35,14 @@ class SeededMLP:
         return MLPProbe.fit(x, y, x_val, y_val, self.seed)
 
 
-PROBES: dict[str, Callable[[int], Learner]] = {
+LEARNERS: dict[str, Callable[[int], Learner]] = {
     "k-NN": lambda seed: KNNProbe,
     "ridge": lambda seed: RidgeProbe,
     "MLP probe": SeededMLP,
+    "boosting": lambda seed: Boosting,
 }
+PROBES = ("k-NN", "ridge", "MLP probe")
+CHANCE = {"MLP probe"}  # learners that a seed changes
 
 
 def methods(study: Study) -> list[Method]:
@@ -52,40 +54,41 @@ def from_embeddings(study: Study) -> list[Method]:
     """Probes of all that is said of either modality, the redshifts of spectra, and retrieval."""
     model, probes = {"model": study.model_hash}, []
     for modality in MODALITIES:
-        probes += probed(study, "appulse", modality, study.features(modality), model)
-        coordinates = study.coordinates(modality)
-        if coordinates["test"].shape[1]:
-            probes += probed(study, "appulse coordinates", modality, coordinates, model)
-    structure = study.structure()
-    if structure["test"].shape[1]:
-        probes += probed(study, "appulse structure", "image", structure, model)
-    alone = [Method("appulse retrieval", lambda seed: _retrieval(study), model)]
+        features = partial(study.features, modality)
+        probes += probed(study, "appulse", modality, features, model)
+        if study.coordinates(modality)["test"].shape[1]:
+            alone = partial(study.coordinates, modality)
+            probes += probed(study, "appulse coordinates", modality, alone, model)
+    if study.structure()["test"].shape[1]:
+        probes += probed(study, "appulse structure", "image", study.structure, model)
+    others = [Method("appulse retrieval", lambda seed: _retrieval(study), model)]
     test = study.embedded["test"][1]
     if REDSHIFT in test.columns and "redshift" in study.labels["test"]:
         run = partial(_coordinate, study)
-        alone.append(Method("appulse redshift coordinate", run, model))
-    return [*probes, *alone]
+        others.append(Method("appulse redshift coordinate", run, model))
+    return [*probes, *others]
 
 
 def probed(
     study: Study,
     name: str,
     modality: Modality,
-    vectors: Mapping[str, np.ndarray],
+    features: Callable[[], Features],
     config: Mapping[str, Any],
     *,
+    learners: Sequence[str] = PROBES,
     baseline: bool = False,
 ) -> list[Method]:
-    """k-NN, a ridge and an MLP on frozen vectors, from all labels and from fewer."""
+    """Some of `LEARNERS` on what a galaxy is told by, from all labels and from fewer."""
     return [
         Method(
-            f"{name} {probe} {modality} {count or 'all'}",
-            partial(_probe, study, f"{name}, {probe}", modality, vectors, baseline, count, probe),
+            f"{name} {learner} {modality} {count or 'all'}",
+            partial(_probe, study, f"{name}, {learner}", modality, features, baseline, count),
             {**config, "labels": count},
-            seeds[:1] if probe != "MLP probe" and count is None else seeds,  # no chance in it
+            seeds if learner in CHANCE or count else seeds[:1],
         )
         for count, seeds in study.training_sizes
-        for probe in PROBES
+        for learner in learners
     ]
 
 
@@ -93,14 +96,13 @@ def _probe(
     study: Study,
     name: str,
     modality: Modality,
-    vectors: Mapping[str, np.ndarray],
+    features: Callable[[], Features],
     baseline: bool,
     count: int | None,
-    probe: str,
     seed: int,
 ) -> list[Predictions]:
-    some, learner = study.chosen(count, seed), PROBES[probe](seed)
-    x, y = fewer(vectors, some), fewer(study.labels, some)
+    some, learner = study.chosen(count, seed), LEARNERS[name.rpartition(", ")[2]](seed)
+    x, y = fewer(features(), some), fewer(study.labels, some)
     return [fit_predict(name, modality, learner, x, y, baseline=baseline, seed=seed)]
 
 
@@ -120,56 +122,43 @@ def _coordinate(study: Study, seed: int) -> list[Predictions]:
 def from_pixels(study: Study) -> list[Method]:
     """The baselines: predictions from either modality, and matching by synthetic photometry."""
 
-    def boosted(apertures: slice) -> Callable[[], Features]:
+    def fluxes(apertures: slice) -> Callable[[], Features]:
         return lambda: magnitudes(study.measured, apertures)
 
-    total, every = boosted(slice(TOTAL, TOTAL + 1)), boosted(slice(None))
-    inputs: tuple[tuple[str, Modality, str, Callable[[], Features]], ...] = (
-        ("g, r, z boosting", "image", "boosting", total),
-        ("g, r, z MLP", "image", "MLP probe", total),
-        ("aperture boosting", "image", "boosting", every),
-        ("aperture MLP", "image", "MLP probe", every),
-        ("PCA + k-NN", "image", "k-NN", lambda: component_scores(study.measured, "image")),
-        ("PCA + k-NN", "spectrum", "k-NN", lambda: component_scores(study.measured, "spectrum")),
-    )
-    made = [
-        Method(
-            f"{name} {modality}",
-            partial(_baseline, study, name, modality, learner, features),
-            seeds=study.seeds if learner == "MLP probe" else study.seeds[:1],
-        )
-        for name, modality, learner, features in inputs
-    ]
-    made.append(
-        Method(
-            "synthetic photometry",
-            lambda seed: rank(photometry_match(study.measured), study.labels["test"]),
-        )
-    )
+    made = _fluxes(study, "apertures", fluxes(slice(None)))
+    once = replace(study, counts=())
+    made += _fluxes(once, "g, r, z", fluxes(slice(TOTAL, TOTAL + 1)))
+    for modality in MODALITIES:
+        components = lru_cache(partial(_components, study, modality))
+        made += probed(once, "PCA", modality, components, {}, baseline=True)
+    made.append(Method("synthetic photometry", partial(_photometry, study), {}, study.seeds))
     if "redshift" in study.labels["test"]:
-        made.append(Method("template cross-correlation", lambda seed: [_templates(study)]))
+        run = partial(_templates, study)
+        made.append(Method("template cross-correlation", run, {}, study.seeds))
     return made
 
 
-def _baseline(
-    study: Study,
-    name: str,
-    modality: Modality,
-    kind: str,
-    features: Callable[[], Features],
-    seed: int,
-) -> Sequence[Predictions]:
-    learner = Boosting if kind == "boosting" else PROBES[kind](seed)
-    x = features()
-    return [fit_predict(name, modality, learner, x, study.labels, baseline=True, seed=seed)]
+def _fluxes(study: Study, name: str, features: Callable[[], Features]) -> list[Method]:
+    learners = (*PROBES, "boosting")
+    return probed(study, name, "image", features, {}, learners=learners, baseline=True)
 
 
-def photometry_match(measured: Mapping[str, Measured]) -> Matches:
+def _components(study: Study, modality: Modality) -> Features:
+    pixels = {part: getattr(m, modality) for part, m in study.measured.items()}
+    brightness = {part: m.brightness for part, m in study.measured.items()}
+    return component_scores(pixels, brightness if modality == "spectrum" else None)
+
+
+def _photometry(study: Study, seed: int) -> list[Predictions]:
+    return rank(photometry_match(study.measured, seed), study.labels["test"])
+
+
+def photometry_match(measured: Mapping[str, Measured], seed: int = 0) -> Matches:
     """Test images and spectra as synthetic photometry compares them."""
     flat = {part: m.apertures.reshape(len(m.apertures), -1) for part, m in measured.items()}
     bands = {part: m.bands for part, m in measured.items()}
     match = PhotometryMatch.fit(
-        flat["encoder-train"], bands["encoder-train"], flat["validation"], bands["validation"]
+        flat["encoder-train"], bands["encoder-train"], flat["validation"], bands["validation"], seed
     )
     return Matches(
         "synthetic photometry",
@@ -177,21 +166,22 @@ def photometry_match(measured: Mapping[str, Measured]) -> Matches:
         match.spectrum_vectors(bands["test"]),
         n_train=len(flat["encoder-train"]),
         baseline=True,
-        similarity=lambda a, b: -euclidean_distances(a, b),
+        similarity=match.similarity,
+        seed=seed,
     )
 
 
-def _templates(study: Study) -> Predictions:
+def _templates(study: Study, seed: int) -> list[Predictions]:
     """Templates of spectra of head-train, at most `TEMPLATE_GALAXIES` at random, on test's."""
     start = time.process_time()
     store, column = study.sample.store, label_columns(study.sample.store.names)["redshift"]
     labelled = np.isfinite(study.labels["head-train"]["redshift"])
     rows = study.sample.rows("head-train")[labelled]
-    rows = np.sort(np.random.default_rng(0).permutation(rows)[:TEMPLATE_GALAXIES])
+    rows = np.sort(np.random.default_rng(seed).permutation(rows)[:TEMPLATE_GALAXIES])
     train = store.take(rows, ["spectra", column])
-    match = TemplateMatch.fit(train["spectra"], train[column])
+    match = TemplateMatch.fit(train["spectra"], train[column], seed)
     test = study.sample.rows("test")
     some = (test[i : i + BATCH] for i in range(0, len(test), BATCH))
     z = np.concatenate([match.predict(store.take(r, ["spectra"])["spectra"]) for r in some])
     name, seconds = "template cross-correlation", time.process_time() - start
-    return Predictions(name, "spectrum", {"redshift": z}, len(rows), True, seconds)
+    return [Predictions(name, "spectrum", {"redshift": z}, len(rows), True, seconds, seed)]

@@ -1,6 +1,6 @@
 """What the baselines look at: fluxes, binned pixels and their principal components.
 
-Shapes: B galaxies, A apertures, N bands, F features.
+Shapes: B galaxies, A apertures, N bands.
 """
 
 from collections import defaultdict
@@ -25,7 +25,7 @@ TOTAL = 6  # index of the aperture taken as total flux, 6″
 BATCH = 512
 ZERO_POINT = 22.5  # mag of a nanomaggy
 
-Features = Mapping[str, Float[np.ndarray, "_ F"]]  # by part
+Features = Mapping[str, Float[np.ndarray, "_ _"]]  # by part
 
 
 class Measured(NamedTuple):
@@ -88,15 +88,12 @@ def magnitudes(measured: Mapping[str, Measured], apertures: slice) -> Features:
     }
 
 
-def component_scores(measured: Mapping[str, Measured], modality: str) -> Features:
-    """Principal components of encoder-train; a spectrum's brightness, divided out, comes beside."""
-    pixels = getattr(measured["encoder-train"], modality)[:PCA_GALAXIES]
-    components = PCA(COMPONENTS, random_state=0, svd_solver="randomized").fit(pixels)
-    scores = {part: components.transform(getattr(m, modality)) for part, m in measured.items()}
-    if modality == "image":
+def component_scores(pixels: Features, brightness: Features | None = None) -> dict[str, np.ndarray]:
+    """Principal components of the first of encoder-train; brightness, if divided out, beside."""
+    some = pixels["encoder-train"][:PCA_GALAXIES]
+    components = PCA(COMPONENTS, random_state=0, svd_solver="randomized").fit(some)
+    scores = {part: components.transform(values) for part, values in pixels.items()}
+    if brightness is None:
         return scores
-    like_the_first = scores["head-train"][:, 0].std() / measured["head-train"].brightness.std()
-    return {
-        part: np.hstack([scores[part], like_the_first * m.brightness])
-        for part, m in measured.items()
-    }
+    like_the_first = scores["head-train"][:, 0].std() / brightness["head-train"].std()
+    return {p: np.hstack([scores[p], like_the_first * b]) for p, b in brightness.items()}

@@ -30,7 +30,7 @@ MAPPED = 600  # galaxies in a map of the space
 BINS, BINNED = 6, 200  # of redshift and of magnitude; draws of the bootstrap in each
 COLOURED = ("redshift", "log_mstar", "log_ssfr")
 RIVALS = {  # ours, the baseline to be shown with it, a score and its name
-    "image": ("appulse, MLP probe", "aperture MLP", nmad, "NMAD"),
+    "image": ("appulse, MLP probe", "apertures, MLP probe", nmad, "NMAD"),
     "spectrum": (
         "appulse, redshift coordinate",
         "template cross-correlation",

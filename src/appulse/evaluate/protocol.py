@@ -88,6 +88,7 @@ class Predictions:
         baseline: Whether the method is one to beat.
         seconds: CPU time.
         seed: Of the training.
+        commit: Of the code that said it, where it was kept; "" outside a checkout.
     """
 
     method: str
@@ -97,6 +98,7 @@ class Predictions:
     baseline: bool = False
     seconds: float | None = None
     seed: int = 0
+    commit: str = ""
 
 
 class Scored(NamedTuple):

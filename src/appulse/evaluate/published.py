@@ -2,7 +2,8 @@
 
 They are for galaxies of DESI's early data release with PROVABGS and Galaxy Zoo DECaLS labels, as
 the README of the reference implementation has them (Parker et al. 2024), which gives two digits,
-no intervals and no posterior densities. k-NN on frozen embeddings unless said.
+no intervals and no posterior densities. Redshifts and properties are by k-NN on frozen embeddings
+unless said; morphology is by a network of three layers, trained on them.
 """
 
 from typing import Any, NamedTuple

@@ -23,7 +23,7 @@ class Result:
     """One number with its interval.
 
     Attributes:
-        method: What made the prediction, e.g. "aperture boosting".
+        method: What made the prediction, e.g. "apertures, boosting".
         modality: What it was given; for retrieval the direction.
         target: A property, "properties" for all but the redshift, "morphology", "posterior" for
             the density of all properties or, for retrieval, "partner".

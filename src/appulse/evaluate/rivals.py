@@ -1,6 +1,6 @@
 """Baselines that take training: networks from pixels to labels, MoCo v2, feature towers.
 
-Whether they have converged: benchmarks/convergence.py.
+Whether they have converged: benchmarks/convergence.py, at the sizes of its survey.
 """
 
 import time
@@ -49,8 +49,8 @@ def rivals(study: Study, model: Model, runs: Mapping[str, Path]) -> list[Method]
         runs: Training runs; pretrained towers among them are scored without alignment.
     """
     methods = [*_supervised(study), _moco(study), _feature_towers(study, model)]
-    for run in runs.values():
-        methods += _unaligned(study, run)
+    for title, run in runs.items():
+        methods += _unaligned(study, title, run)
     return methods
 
 
@@ -127,7 +127,8 @@ def _all_probes(
     seconds: float,
 ) -> list[Predictions]:
     """k-NN, a ridge and an MLP from all labels, on vectors that a seed made."""
-    methods = probed(replace(study, counts=()), name, modality, vectors, {}, baseline=True)
+    once = replace(study, counts=())
+    methods = probed(once, name, modality, lambda: vectors, {}, baseline=True)
     made = [p for method in methods for p in method.run(seed)]
     return [replace(p, seed=seed, seconds=seconds + (p.seconds or 0)) for p in made]
 
@@ -170,22 +171,16 @@ def _feature_matches(
     return rank(matches, study.labels["test"])
 
 
-def _unaligned(study: Study, run: Path) -> list[Method]:
+def _unaligned(study: Study, title: str, run: Path) -> list[Method]:
     """Probes of a tower as its pretraining left it; none for runs of other stages."""
     stages: dict[str, Modality] = {"pretrain image": "image", "pretrain spectrum": "spectrum"}
     modality = stages.get(read_config(run).get("stage", ""))
     if modality is None:
         return []
-    name, settings = f"{modality} encoder, unaligned", {"weights": digest(load_weights(run))}
+    name, once = f"{title} encoder, unaligned", replace(study, counts=())
     vectors = lru_cache(partial(_pretrained_vectors, study, run))
-    return [
-        Method(
-            name,
-            lambda seed: _all_probes(study, name, modality, vectors(), seed, 0.0),
-            settings,
-            study.seeds,
-        )
-    ]
+    settings = {"weights": digest(load_weights(run))}
+    return probed(once, name, modality, vectors, settings, baseline=True)
 
 
 def _pretrained_vectors(study: Study, run: Path) -> dict[str, np.ndarray]:

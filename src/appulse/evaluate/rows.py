@@ -1,23 +1,25 @@
 """What each method said of the test galaxies, kept so that no training is done twice.
 
 A row is one method with one seed: a JSON file named by method, seed and a digest of all that its
-numbers depend on. An evaluation that was interrupted goes on with the first row that lacks.
+numbers depend on; it says which commit it is of. An evaluation that was interrupted goes on with
+the first row that lacks.
 """
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..files import atomic_path
+from ..provenance import commit
 from ..training.run import digest_of
 from .protocol import Predictions
 
 DIGITS = 7  # of numbers that are kept
-FORMAT = 1  # of the files, and of what methods do beside their configuration
 
 
 @dataclass(frozen=True)
@@ -54,16 +56,18 @@ class Rows:
                 yield from read_row(path)
 
     def _path(self, method: Method, seed: int) -> Path:
-        all_of_it = [FORMAT, dict(self.galaxies), method.name, dict(method.config), seed]
+        release = version("appulse")  # stands for what methods do beside their configuration
+        all_of_it = [release, dict(self.galaxies), method.name, dict(method.config), seed]
         words = "".join(c if c.isalnum() else " " for c in method.name).split()
         return self.path / f"{'-'.join(words)}-{seed}-{digest_of(all_of_it)}.json"
 
 
 def write_row(path: Path, row: Sequence[Predictions]) -> None:
     """Writes it whole or not at all."""
+    code = commit()
     with atomic_path(path) as temporary:
         entries = [
-            asdict(replace(p, values={}))
+            asdict(replace(p, values={}, commit=code))
             | {"values": {name: _plain(values) for name, values in p.values.items()}}
             for p in row
         ]

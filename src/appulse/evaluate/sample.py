@@ -103,11 +103,11 @@ class Sample:
         parts = {part: len(self.rows(part)) for part in ("encoder-train", *PARTS)}
         left_out = sum(int((~kept).sum()) for kept in self.kept.values())
         how = "cell of the sky" if self.store.split.by == "sky" else "hashed id"
-        apart = (
-            "all simulated, so none is seen twice"
-            if self.store.surveys == ["synthetic"]
-            else f"{left_out:,} left out within {APART:.0f}″ of a galaxy of an earlier part"
-        )
+        apart = f"{left_out:,} left out within {APART:.0f}″ of a galaxy of an earlier part"
+        if unplaced := sum(_unplaced(self.store, part) for part in ("encoder-train", *PARTS)):
+            apart += f"; {unplaced:,} have no position, so what is near them is not known"
+        if self.store.surveys == ["synthetic"]:
+            apart = "all simulated, so none is seen twice"
         return {
             "parts": ", ".join(f"{part} {n:,}" for part, n in parts.items()) + f", by {how}",
             "duplicates": f"one row per id, and per place within 1″; {apart}",
@@ -135,6 +135,10 @@ def crowded(
 
 def _sky(positions: Float[np.ndarray, "B 2"]) -> SkyCoord:
     return SkyCoord(positions * units.deg)
+
+
+def _unplaced(store: SurveyStore, part: str) -> int:
+    return int(np.isnan(_positions(store, part)).any(axis=1).sum())
 
 
 def _positions(store: SurveyStore, part: str) -> Float[np.ndarray, "B 2"]:

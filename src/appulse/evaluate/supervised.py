@@ -4,7 +4,7 @@ Shapes: B galaxies, V for validation, N to learn from, P outputs, L wavelength p
 pixels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -20,12 +20,10 @@ from ..progress import track
 from ..survey.batches import BatchOrder
 from ..survey.resample import fit
 from ..survey.store import SurveyStore
-from ..survey.survey import LABELS, label_columns
 from ..tasks.targets import TargetCode, Targets, ValTargets
 from ..training.loop import TrainingConfig, train
 from ..training.run import RunFolder, digest
 from .conv_att import ConvAtt, ConvAttConfig
-from .protocol import Predictions, fit_predict
 from .resnet import ResNet, ResNetConfig
 
 FAINTEST = 0.05  # 1e-17 erg/s/cm²/Å; what is fainter is not blown up
@@ -160,51 +158,6 @@ class SupervisedLearner:
             title=f"{self.out.name}, {name}",
         )
         return Supervised(net.eval(), code)
-
-
-def train_supervised(
-    store: SurveyStore,
-    rows: Int[np.ndarray, "N"],
-    config: SupervisedConfig,
-    out: Path,
-    *,
-    labels: Sequence[str] = LABELS,
-    device: str = "auto",
-) -> Predictions:
-    """Learns a survey's labels from some of its galaxies; predicts those of the test part.
-
-    One network learns the properties jointly, one the morphology.
-
-    Args:
-        store: The survey; its validation part says when to stop.
-        rows: Of galaxies to learn from.
-        config: `resnet()` or `conv_att()`, or others.
-        out: Folder for the runs; what is finished there is not done again.
-        labels: Which of `LABELS` to learn.
-        device: Where to train.
-
-    Raises:
-        ValueError: If rows of validation or test are among those to learn from.
-    """
-    held_out = {part: store.rows(part) for part in ("validation", "test")}
-    if np.isin(rows, np.concatenate(list(held_out.values()))).any():
-        raise ValueError("rows to learn from are of validation or test; expected other parts'")
-    parts = {"head-train": rows, **held_out}
-    image = isinstance(config.network, ResNetConfig)
-    pixels = {part: read_pixels(store, picked, config) for part, picked in parts.items()}
-    columns = {n: c for n, c in label_columns(store.names).items() if n in labels}
-    truth = {
-        part: {name: store.take(picked, [column])[column] for name, column in columns.items()}
-        for part, picked in parts.items()
-    }
-    return fit_predict(
-        "ResNet" if image else "Conv+Att",
-        "image" if image else "spectrum",
-        SupervisedLearner(config, out, device),
-        pixels,
-        truth,
-        baseline=True,
-    )
 
 
 def read_pixels(

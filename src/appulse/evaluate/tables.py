@@ -91,6 +91,7 @@ TABLES = [
         _columns(
             "image", *(("morphology", m, m) for m in ("accuracy", "balanced accuracy", "macro F1"))
         ),
+        "The published ones are by networks of three layers on embeddings, but for Zoobot.",
     ),
     Table("Image → spectrum: rank of the true partner", _ranks("image → spectrum"), _RANKED),
     Table("Spectrum → image: rank of the true partner", _ranks("spectrum → image"), _RANKED),
@@ -196,7 +197,8 @@ def _row(
 ) -> Element:
     row = max((r for r in cells if r), key=lambda r: r.n_train)
     badge: list[Element | str] = [" ", tag("small", "baseline")] if row.baseline else []
-    size = [tag("td", f"{row.n_train:,}" if row.n_train else "–")] if sized else []
+    times = f" × {row.seeds}" if row.seeds > 1 else ""
+    size = [tag("td", f"{row.n_train:,}{times}" if row.n_train else "–")] if sized else []
     return tag(
         "tr",
         tag("th", name, *badge, scope="row"),
