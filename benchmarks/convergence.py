@@ -84,7 +84,7 @@ class Baselines:
             for name, recipe in (("ResNet", resnet), ("Conv+Att", conv_att)):
                 after = partial(self.properties, name, recipe(count, 0), count)
                 made[f"{name}, {count} labels"] = Judged("mean R²", mean_r2, after, y_val)
-        names_val = (self.bench.labels["validation"]["morphology"],)
+        names_val = (self.bench.morphology["validation"],)
         return {
             **made,
             "ResNet, morphology": Judged(
@@ -131,10 +131,9 @@ class Baselines:
 
     def morphology(self, times: int) -> np.ndarray:
         """Classes, by the network that sees images."""
-        names = {part: known["morphology"] for part, known in self.bench.labels.items()}
-        count = len(names["head-train"])
-        learn = partial(learned_from_pixels, self.bench, resnet(count, 0), "ResNet", count, names)
-        return learn(times * MORPHOLOGY_TIMES)("validation")
+        count, times = len(self.y), times * MORPHOLOGY_TIMES
+        asked = self.bench, resnet(count, 0), "ResNet", count, self.bench.morphology, times
+        return learned_from_pixels(*asked)("validation")
 
     def moco(self, times: int) -> np.ndarray:
         """Pretrained as `evaluate` does it, then a probe."""

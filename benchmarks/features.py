@@ -58,6 +58,7 @@ class Bench:
         }
         stacked = ((p, [known[n] for n in PROPERTIES]) for p, known in self.labels.items())
         self.y = {part: np.stack(columns, axis=1) for part, columns in stacked}
+        self.morphology = {part: known["morphology"] for part, known in self.labels.items()}
 
     def kept(self, name: str, seed: int, make: Callable[[], Made]) -> Made:
         """What `make` makes, made once."""
@@ -90,11 +91,8 @@ class Bench:
 
         if modality == "image":
             return component_scores(seen(lambda s: simple.image_pixels(s.images.filled())))
-        looks = (
-            lambda s: simple.spectrum_pixels(s.spectra),
-            lambda s: simple.brightness(s.spectra),
-        )
-        return component_scores(*map(seen, looks))
+        brightness = seen(lambda s: simple.brightness(s.spectra))
+        return component_scores(seen(lambda s: simple.spectrum_pixels(s.spectra)), brightness)
 
     def structure(self) -> Vectors:
         """Of the images, in units of its scatter."""
@@ -136,8 +134,7 @@ def trained(bench: Bench, config: SupervisedConfig, name: str, count: int) -> Ma
     learn = partial(learned_from_pixels, bench, config, name, count)
     made = {"properties": learn(bench.y)("test")}
     if name == "ResNet" and count == len(bench.rows["head-train"]):
-        morphology = {part: known["morphology"] for part, known in bench.labels.items()}
-        made["morphology"] = learn(morphology, MORPHOLOGY_TIMES)("test")
+        made["morphology"] = learn(bench.morphology, MORPHOLOGY_TIMES)("test")
     return made
 
 
@@ -230,7 +227,7 @@ def probed(bench: Bench, seen: Vectors, seed: int, count: int | None = None) -> 
     for name, probe in probes.items():
         made[f"{name}, validation"] = np.array(mean_r2(probe.predict(others[0]), others[1]))
     if count is None:
-        names, names_val = (bench.labels[p]["morphology"] for p in ("head-train", "validation"))
+        names, names_val = (bench.morphology[p] for p in ("head-train", "validation"))
         learnt = MLPProbe.fit(x, names[rows], others[0], names_val, seed=seed)
         made["morphology"] = learnt.predict(seen["test"])
     return made
@@ -271,8 +268,7 @@ def probed_fluxes(bench: Bench, seed: int, counts: Sequence[int]) -> None:
 def learned(bench: Bench, learner: type[Boosting] | type[MLPProbe], x: Vectors) -> Made:
     """Predictions of the properties and of the morphology, from all labels."""
     made: Made = {}
-    morphology = {part: bench.labels[part]["morphology"] for part in SIZES}
-    for target, y in {"properties": bench.y, "morphology": morphology}.items():
+    for target, y in {"properties": bench.y, "morphology": bench.morphology}.items():
         known = x["head-train"], y["head-train"], x["validation"], y["validation"]
         made[target] = learner.fit(*known).predict(x["test"])
     return made
