@@ -98,7 +98,7 @@ def embed(source: str, folder: str, depth: str, n: str = "0") -> dict[str, float
 def from_fits(model: Model, modality: str, folder: Path, n: int) -> int:
     files = [folder / f"{modality}-{i:05d}.fits" for i in range(n)]
     with patch.object(queries, "load", lambda _: model):
-        return queries.embed_files(files, "in memory", folder / "out.lance", precision="auto")
+        return queries.embed_files(files, "in memory", folder / "out.lance", precision="auto").rows
 
 
 def from_lance(model: Model, folder: Path) -> int:

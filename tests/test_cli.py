@@ -61,6 +61,14 @@ def test_every_command_explains_itself(capsys, command):
     assert f"appulse {command}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["embed", "predict"])
+def test_the_help_says_where_rejects_go(capsys, command):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    help = capsys.readouterr().out.replace("│", " ")
+    assert "beside --out, as NAME.rejects.csv, if left out" in " ".join(help.split())
+
+
 @pytest.mark.parametrize("command", [["pretrain"], ["pretrain", "image"], ["align"]])
 def test_training_says_how_to_use_several_gpus(capsys, command):
     with pytest.raises(SystemExit):
@@ -137,7 +145,7 @@ def test_demo_goes_on_and_ends_with_a_report(demo, run):
     html = (demo / "report.html").read_text(encoding="utf-8")
     assert html.startswith("<!DOCTYPE html>")
     assert html.count("data:image/svg+xml;base64,") == 16
-    for method in ("appulse, MLP probe", "aperture boosting", "template cross-correlation"):
+    for method in ("appulse, MLP probe", "apertures, boosting", "template cross-correlation"):
         assert method in html
     assert "This model was trained on simulated galaxies only." in html
     assert "<img src=x" not in html
@@ -183,7 +191,8 @@ def test_embed_index_and_search_of_files(capsys, tmp_path, run, files):
     images, spectra = tmp_path / "images.parquet", tmp_path / "spectra.parquet"
     model, rejects = ("--model", run.align), ("--rejects", tmp_path / "bad.csv")
     paths = [*files.cutouts, files.broken]
-    assert stdout_of(capsys, "embed", *paths, *model, "--out", images, *rejects) == f"{images}\n"
+    told = stdout_of(capsys, "embed", *paths, *model, "--out", images, *rejects)
+    assert told == f"10 rows in {images}; 1 rejected, see {tmp_path / 'bad.csv'}\n"
     assert "hello" in (tmp_path / "bad.csv").read_text()
     stdout_of(capsys, "embed", files.coadd, *model, "--out", spectra)
     index = tmp_path / "i.lance"

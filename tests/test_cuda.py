@@ -1,5 +1,7 @@
 """What a GPU computes is what the CPU does; skipped where there is none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from appulse import pipeline
 from appulse.image.augment import CropConfig, multi_crop
 from appulse.image.distortions import blurred
 from appulse.image.preprocess import image_flux
+from appulse.tasks.finetune import TRAINING, finetune
 from appulse.training.run import read_metrics
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
@@ -64,3 +67,13 @@ def test_every_stage_learns_as_on_the_cpu(run, tmp_path):
     losses = [line["validation_loss"] for line in read_metrics(align) if "validation_loss" in line]
     assert losses[-1] < losses[0]
     pipeline.embed(run.survey, align, tmp_path / "embeddings", device="cuda")
+
+
+def test_the_last_block_learns_labels(model, store, tmp_path):
+    """Parameters that moved to the GPU to be looked at can learn there."""
+    some = store.read(store.rows("head-train")[:60])
+    y, training = some.columns["redshift_true"][:, None], replace(TRAINING, steps=20, warmup=2)
+    options = {"blocks": 1, "training": training, "device": "cuda"}
+    tuned, _ = finetune(model, some.images, y, ["z"], tmp_path, **options)
+    assert np.isfinite(tuned.predict(some.images, device="cuda")).all()
+    assert read_metrics(tmp_path / "training")

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -82,3 +84,17 @@ def test_scopes_of_several_threads_leave_torch_as_it_was(monkeypatch):
     assert products.fp32_precision == "bf16"
     second.__exit__(None, None, None)
     assert products.fp32_precision == "none"
+
+
+def test_a_gpu_without_a_number_is_the_current_one(monkeypatch):
+    """Threads that read ahead have another current GPU than the rank that they read for."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    for name in ("auto", "cuda"):
+        assert resolve_device(name) == torch.device("cuda", 3)
+    assert resolve_device("cuda:1") == torch.device("cuda", 1)
+
+
+def test_seeds_in_a_scope_touch_no_gpu_that_was_not_named():
+    for path in Path(device.__file__).parent.rglob("*.py"):
+        assert "fork_rng()" not in path.read_text(), path

@@ -82,13 +82,13 @@ def test_a_trunk_that_does_not_learn_must_come_from_a_run(run, tmp_path):
         pipeline.align(run.survey, run.spectrum, tmp_path / "none", recipe)
 
 
-@pytest.mark.parametrize("whole", [72, 144])
-def test_images_smaller_than_crops_are_refused_at_the_start(run, tmp_path, whole):
+@pytest.mark.parametrize(("name", "side"), [("whole", 72), ("whole", 144), ("part", 65)])
+def test_images_smaller_than_crops_are_refused_at_the_start(run, tmp_path, name, side):
     """And the folder stays free for a run that fits."""
-    crops = replace(run.recipe.objective.crops, whole=whole)
+    crops = replace(run.recipe.objective.crops, **{name: side})
     recipe = replace(run.recipe, objective=replace(run.recipe.objective, crops=crops))
     message = (
-        f"images of 64 pixels are smaller than crops of {whole}: .* --objective.crops.whole 60"
+        f"images of 64 pixels are smaller than crops of {side}: .* --objective.crops.{name} 60"
     )
     with pytest.raises(ValueError, match=message):
         pipeline.pretrain_image(run.survey, tmp_path, recipe, device="cpu")

@@ -7,7 +7,10 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "appulse"
 RANKS = [
-    {"units", "transformer", "metrics", "figures", "files", "device", "progress", "provenance"},
+    {
+        *("units", "transformer", "metrics", "figures", "files", "device", "progress"),
+        *("provenance", "counts"),
+    },
     {"flow", "training", "survey"},
     {"image", "spectrum", "inference", "search"},
     {"align"},

@@ -13,7 +13,7 @@ from appulse.search.index import Index
 from appulse.spectrum import rest
 from appulse.survey.parts import Split
 from appulse.survey.store import SurveyStore
-from appulse.training.run import load_weights, read_metrics, save_tensors
+from appulse.training.run import digest, load_weights, read_metrics, save_tensors
 
 EVEN = Split(dict.fromkeys(("encoder-train", *PARTS), 0.25))
 
@@ -164,6 +164,25 @@ def test_an_interrupted_pretraining_ends_like_an_uninterrupted_one(
         assert (tmp_path / "spectrum" / name).read_bytes() == (run.spectrum / name).read_bytes()
 
 
+def test_a_refused_start_is_corrected_in_its_folder(run, tmp_path):
+    """Measures and pairs that it prepared with other settings go."""
+    spectrum, out, recipe = tmp_path / "spectrum", tmp_path / "align", run.recipe
+    components = replace(recipe.spectrum, rest=replace(recipe.spectrum.rest, components=2))
+    large = {s: replace(getattr(recipe, s), batch_size=601) for s in ("pretrain_spectrum", "align")}
+    wrong = replace(recipe, spectrum=components, **large)
+    with pytest.raises(ValueError, match="do not fill a batch of 601"):
+        pipeline.pretrain_spectrum(run.survey, spectrum, wrong, device="cpu")
+    assert (spectrum / "rest.safetensors").exists()
+    pipeline.pretrain_spectrum(run.survey, spectrum, recipe, device="cpu")
+    for name in ("weights.safetensors", "dictionary.safetensors", "rest.safetensors"):
+        assert (spectrum / name).read_bytes() == (run.spectrum / name).read_bytes()
+    with pytest.raises(ValueError, match="do not fill a batch of 601"):
+        pipeline.align(run.survey, spectrum, out, replace(recipe, **large), device="cpu")
+    assert (out / "cache").exists()
+    pipeline.align(run.survey, spectrum, out, recipe, device="cpu")
+    assert digest(load_weights(out)) == digest(load_weights(run.align))
+
+
 def test_a_survey_that_changed_under_a_run_is_refused(run, others):
     before = state(run.folder)
     with pytest.raises(ValueError, match=r"another configuration \(survey.rows: 600, not 60"):
@@ -238,3 +257,9 @@ def test_embeddings_of_other_galaxies_or_models_are_made_anew(run, others, tmp_p
     pipeline.embed(others, run.align, tmp_path / "embeddings", device="cpu")
     again = Embeddings.read(tmp_path / "embeddings" / "test-spectrum.parquet")
     assert again.model_hash == load(run.align).hash()
+
+
+def test_an_evaluation_with_no_seed_is_refused_before_any_work(run, tmp_path):
+    with pytest.raises(ValueError, match="seeds is 0; expected 1 or more"):
+        pipeline.evaluate(run.align, run.survey, tmp_path / "report", seeds=0)
+    assert not (tmp_path / "report").exists()

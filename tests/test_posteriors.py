@@ -157,6 +157,19 @@ def test_what_cannot_be_inferred_is_said_before_any_work(run, folder, tables, tm
     assert not list(tmp_path.glob("*a.fits*"))
 
 
+def test_no_folder_of_another_kind_is_written_over(run, folder, tmp_path):
+    """Also if it holds another kind of posterior; nothing is read before: no survey is there."""
+    appulse.Posterior.load(folder, "cpu").save(tmp_path / "plain")
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "plain" / "config.json").write_text(json.dumps(config | {"about": {}}))
+    missing = tmp_path / "none"
+    for out in (run.align, tmp_path / "plain"):
+        with pytest.raises(ValueError, match="not 'posterior'; choose another folder"):
+            posteriors.posterior(missing, missing, out)
+    with pytest.raises(ValueError, match="holds 'posterior', not 'generator'"):
+        posteriors.generator(missing, missing, folder)
+
+
 # --- pictures
 
 

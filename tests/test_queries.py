@@ -1,4 +1,5 @@
 import shutil
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -20,10 +21,10 @@ from appulse.tasks.finetuned import Finetuned
 
 def test_files_are_embedded_like_arrays(run, files, tmp_path):
     model = load(run.align)
-    rows = queries.embed_files(
-        [files.broken, *files.cutouts], run.align, tmp_path / "images.parquet", device="cpu"
-    )
-    assert rows == 10
+    out, reasons = tmp_path / "images.parquet", tmp_path / "images.rejects.csv"
+    written = queries.embed_files([files.broken, *files.cutouts], run.align, out, device="cpu")
+    assert written == (out, 10, reasons, 1)
+    assert str(written) == f"10 rows in {out}; 1 rejected, see {reasons}"
     image = Embeddings.read(tmp_path / "images.parquet")
     assert image.ids.tolist() == [path.stem for path in files.cutouts]
     expected = model.embed_images(files.galaxies.images[:10], device="cpu")
@@ -45,7 +46,7 @@ def test_a_stream_to_an_index_holds_what_a_table_holds(run, files, tmp_path, mon
     monkeypatch.setattr(towers, "BATCH", 4)  # several batches, and files joined in each
     table, lance = tmp_path / "images.parquet", tmp_path / "images.lance"
     for out in (table, lance, lance):  # a second time over the first
-        assert queries.embed_files(files.cutouts, run.align, out, device="cpu") == 10
+        assert queries.embed_files(files.cutouts, run.align, out, device="cpu").rows == 10
     expected, index = Embeddings.read(table), Index.open(lance)
     assert index.model_hash == expected.model_hash
     found = index.search(expected, k=1)
@@ -68,7 +69,7 @@ def test_an_interrupted_embedding_goes_on(run, files, tmp_path, monkeypatch, int
         queries.tasks, "iter_images", lambda f, **o: seen.append(f) or iter_images(f, **o)
     )
     monkeypatch.setattr(queries.tasks, "read_files", read)
-    assert queries.embed_files(names, run.align, out, device="cpu") == 10
+    assert queries.embed_files(names, run.align, out, device="cpu")[1::2] == (10, 1)
     assert seen == files.cutouts[7:]
     assert "hello" in (tmp_path / "some.rejects.csv").read_text()
     assert {path.name for path in tmp_path.iterdir()} == {out.name, "some.rejects.csv"}
@@ -112,6 +113,27 @@ def test_files_without_a_good_row_say_why(run, files, tmp_path):
             queries.embed_files(bad, run.align, out.with_suffix(suffix), device="cpu")
     assert "more than half" in (tmp_path / "bad.rejects.csv").read_text()
     assert {path.name for path in tmp_path.iterdir()} == {"bad.fits", "bad.rejects.csv"}
+
+
+def test_files_of_one_name_in_several_folders_are_warned_of(run, files, tmp_path):
+    """Their ids would be the same; spectra of DESI have ids of their own."""
+    paths = [tmp_path / folder / "cutout.fits" for folder in "ab"]
+    for path, source in zip(paths, files.cutouts, strict=False):
+        path.parent.mkdir()
+        shutil.copy(source, path)
+    arguments = [files.cutouts[0], *paths], run.align, tmp_path / "some.parquet"
+    told = r"a.cutout.fits and .*b.cutout.fits both have the id 'cutout'.*: rename files"
+    with pytest.warns(UserWarning, match=told):
+        queries.embed_files(*arguments, device="cpu")
+    twins = [tmp_path / folder / "coadd.fits" for folder in "ab"]
+    for twin in twins:
+        shutil.copy(files.coadd, twin)
+    with fits.open(twins[1], mode="update") as hdus:
+        hdus["FIBERMAP"].data["TARGETID"] += 5000
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "both have")
+        queries.embed_files(twins, run.align, tmp_path / "spectra.parquet", device="cpu")
+        queries.embed_files(paths[:1] * 2, run.align, tmp_path / "same.parquet", device="cpu")
 
 
 def test_search_is_a_plain_cosine(run, files):
@@ -206,21 +228,19 @@ def test_own_labels_are_learned_and_predicted(run, store, files, tmp_path):
     rows = store.rows("head-train")[:80]
     table = {name: store.take(rows, [name])[name] for name in ("targetid", "mag_r", "mag_g")}
     pq.write_table(pa.table(table), tmp_path / "labels.parquet")
-    scores = queries.finetune(
-        tmp_path / "labels.parquet",
-        ["mag_r", "mag_g"],
-        run.align,
-        tmp_path / "tuned",
-        survey=run.survey,
-        device="cpu",
-    )
+    learn = tmp_path / "labels.parquet", ["mag_r", "mag_g"], run.align
+    with pytest.raises(ValueError, match="holds 'align', not 'finetune'; choose another folder"):
+        queries.finetune(*learn, run.align, survey=run.survey)
+    for _ in range(2):  # over a run of its own
+        scores = queries.finetune(*learn, tmp_path / "tuned", survey=run.survey, device="cpu")
     assert scores["galaxies"] == 80
     assert {"mag_r, R²", "mag_g, R²"} < set(scores)
     out = tmp_path / "said.parquet"
     names = [*files.cutouts, files.broken]
-    table = queries.predict(names, tmp_path / "tuned", out, device="cpu")
-    assert str(files.broken) in out.with_suffix(".rejects.csv").read_text()
-    assert table.equals(pq.read_table(out))
+    written = queries.predict(names, tmp_path / "tuned", out, device="cpu")
+    assert written == (out, 10, out.with_suffix(".rejects.csv"), 1)
+    assert str(files.broken) in written.reasons.read_text()
+    table = pq.read_table(out)
     assert table.column_names == ["id", "mag_r", "mag_g"]
     assert table["id"].to_pylist() == [path.stem for path in files.cutouts]
     expected = Finetuned.load(tmp_path / "tuned").predict(files.galaxies.images[:10], device="cpu")
@@ -241,7 +261,7 @@ def test_the_oddest_come_first(run, tmp_path, monkeypatch):
     assert first[0]["id"] == test.ids[7]
     table = pq.read_table(tmp_path / "odd.parquet")
     assert sorted(table["id"].to_pylist()) == sorted(test.ids.tolist())
-    with pytest.raises(ValueError, match="galaxies are in both files"):
+    with pytest.raises(ValueError, match=r"galaxies are in both files, such as 'synthetic"):
         queries.anomaly(paths[0], paths[0], tmp_path / "odd.parquet")
     replace(other, model_hash="other").write(paths[1])
     with pytest.raises(ValueError, match=r"embeddings of other; expected the same"):

@@ -21,6 +21,8 @@ _open, _before = 0, "none"  # scopes in which products may be rounded; torch's s
 def resolve_device(name: str = "auto") -> torch.device:
     """The device of that name; "auto" takes CUDA, then MPS, then the CPU.
 
+    CUDA without a number is this thread's current GPU: another thread's would be the first.
+
     Raises:
         ValueError: If the name is unknown, or this machine lacks the device.
     """
@@ -30,12 +32,14 @@ def resolve_device(name: str = "auto") -> torch.device:
         "cpu": True,
     }
     if name == "auto":
-        return torch.device(next(kind for kind, found in there.items() if found))
+        name = next(kind for kind, found in there.items() if found)
     kind = name.split(":")[0]
     if kind not in there:
         raise ValueError(f"device {name!r} is unknown; expected auto, cpu, cuda or mps")
     if not there[kind]:
         raise ValueError(f"this machine has no {kind} that torch {torch.__version__} can use")
+    if name == "cuda":
+        return torch.device("cuda", torch.cuda.current_device())
     return torch.device(name)
 
 

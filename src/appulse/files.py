@@ -70,6 +70,21 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def drop_leftovers(target: Path) -> None:
+    """Removes what kills in `atomic_path` left beside `target`."""
+    token = "[0-9a-f]" * 8
+    for left in target.parent.glob(f".{glob.escape(target.stem)}.{token}{target.suffix}"):
+        left.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, or a folder with all that is in it, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def folder_beside(out: Path) -> Iterator[Path]:
     """A folder to work in, on the disk of `out`, gone afterwards; what a killed job left goes."""

@@ -24,7 +24,8 @@ from . import evaluation, posteriors
 from .align.load import load
 from .align.model import Model
 from .align.pairs import cache_pairs, pair_batches, pair_loss, retrieval, take_pairs
-from .align.towers import pretraining_trunk
+from .align.towers import pretraining_trunk, surveys_of
+from .counts import at_least_one
 from .device import Precision, resolve_device
 from .evaluate.results import Result
 from .evaluate.sample import PARTS
@@ -168,6 +169,7 @@ def align(
         {
             "stage": "align",
             "survey": store.identity,
+            "trained_on": sorted({*model.trained_on, *surveys_of(store.identity)}),
             "spectrum": digest(model.spectrum.pretrained()),
             "image": image_run and digest(model.image.trunk.state_dict()),
             "model": asdict(recipe.model),
@@ -205,9 +207,7 @@ def _model_to_align(recipe: Recipe, spectrum_run: Path, image_run: Path | None) 
         )
     torch.manual_seed(recipe.align.seed)
     model = Model(recipe.model)
-    model.spectrum.load_pretrained(spectrum_run)
-    if image_run is not None:
-        model.image.load_pretrained(image_run)
+    model.load_pretrained(spectrum_run, image_run)
     recipe.learning.apply(model)
     return model
 
@@ -259,6 +259,7 @@ def evaluate(
     Embeddings, and posteriors of whatever properties have labels, are made in `out` first.
     """
     embeddings = out / "embeddings"
+    at_least_one(seeds, "seeds")
     embed(survey, run, embeddings, device=device)
     fitted, more = [], []
     if set(PROPERTIES) & set(label_columns(SurveyStore.open(survey).names)):

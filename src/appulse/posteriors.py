@@ -16,16 +16,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .counts import at_least_one
 from .evaluate.posteriors import generation_plots, posterior_plots
 from .evaluate.report import Plot
 from .files import apart_from, unfinished
-from .inference.fitting import PosteriorConfig, at_least_one
+from .inference.fitting import PosteriorConfig
 from .progress import track
 from .search.embeddings import Embeddings
 from .survey.fluxes import Fluxes
 from .survey.store import SurveyStore
 from .survey.survey import PROPERTIES, label_columns
 from .survey.tables import require_known, write_parts, write_table
+from .tasks.folder import require_own
 from .tasks.generate import CONFIG as GENERATING
 from .tasks.generate import Generator
 from .tasks.observed import Observed, observed
@@ -52,7 +54,12 @@ def posterior(
         embeddings: Folder that `pipeline.embed` wrote for it.
         out: Run folder; an unfinished fit there goes on.
         config: Sizes and schedule.
+
+    Raises:
+        ValueError: If there are no labels, the embeddings are of other galaxies, or `out` holds
+            something else than a posterior of galaxies.
     """
+    require_own(out, "posterior")
     store = SurveyStore.open(survey)
     columns = {n: c for n, c in label_columns(store.names).items() if n in PROPERTIES}
     values = store.columns(list(columns.values()), "head-train")
@@ -112,8 +119,10 @@ def generator(
     """Learns to make spectra from the head-train part's, and writes a folder.
 
     Raises:
-        ValueError: If the survey has no redshifts, or the embeddings are of other galaxies.
+        ValueError: If the survey has no redshifts, the embeddings are of other galaxies, or `out`
+            holds something else than a generator.
     """
+    require_own(out, "generator")
     store = SurveyStore.open(survey)
     column = label_columns(store.names).get("redshift")
     if column is None:

@@ -1,11 +1,12 @@
 """Questions to a finished model: embeddings of files, what is similar, what is odd; own labels."""
 
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,7 @@ from .search.embeddings import (
     with_shared_columns,
 )
 from .search.index import Index
+from .survey.kind import name_of
 from .survey.readers import modality_of, some
 from .survey.rejects import Rejects
 from .survey.store import SurveyStore
@@ -32,11 +34,25 @@ from .tasks import embed as tasks
 from .tasks import finetune as tuning
 from .tasks.anomaly import find_anomalies
 from .tasks.finetuned import Finetuned
+from .tasks.folder import require_own
 from .tasks.labelled import Labels, labelled_files, labelled_survey
 from .training.run import digest_of
 from .units import PIXEL_SCALE
 
 FILES = 256  # whose embeddings are kept together; what an interruption loses
+
+
+class Written(NamedTuple):
+    """A table of what files hold, and one of why other rows could not be read."""
+
+    out: Path
+    rows: int
+    reasons: Path
+    rejected: int
+
+    def __str__(self) -> str:
+        told = f"{self.rows} rows in {self.out}"
+        return f"{told}; {self.rejected} rejected, see {self.reasons}" if self.rejected else told
 
 
 def convert(source: str, out: Path) -> None:
@@ -53,21 +69,20 @@ def embed_files(
     rejects: Path | None = None,
     device: str = "auto",
     precision: Precision = "float32",
-) -> int:
+) -> Written:
     """Embeds image files or spectrum files, one after another; see `Embeddings.write`.
 
     Written some files at a time beside `out`, from where an interrupted call goes on. To .lance,
-    which becomes an index, memory does not grow with the number of files.
-
-    Returns:
-        How many galaxies.
+    which becomes an index, memory does not grow with the number of files. `rejects` is .csv or
+    .parquet, beside `out` if left out.
 
     Raises:
         ValueError: If no file can be read, or `out` cannot be written.
     """
     require_writable(out)
     paths, loaded = apart_from(out, files), load(model)
-    modality = modality_of(paths)
+    modality, reasons = modality_of(paths), rejects or _beside(out)
+    _warn_of_namesakes(paths, modality)
     settings = {"model": loaded.hash(), "pixel scale": pixel_scale, "precision": precision}
     folder = unfinished(out, {**settings, "files": digest_of(list(map(_as_it_is, paths)))})
     starts = range(0, len(paths), FILES)
@@ -82,14 +97,35 @@ def embed_files(
     bad = Rejects()
     for start in starts:
         bad.read(_rejected(folder, start))
-    bad.write(rejects or out.with_suffix(".rejects.csv"))
+    bad.write(reasons)
     try:
         rows = _gather(some(_parts(folder), bad), out)
     except ValueError:  # the same call would end here again
         shutil.rmtree(folder)
         raise
     shutil.rmtree(folder)
-    return rows
+    return Written(out, rows, reasons, len(bad))
+
+
+def _beside(out: Path) -> Path:
+    """Where reasons go that nobody named a file for."""
+    return out.with_suffix(".rejects.csv")
+
+
+def _warn_of_namesakes(paths: Sequence[Path], modality: Modality) -> None:
+    """Warns if files of one name, in several folders, give galaxies one id."""
+    seen: dict[str, Path] = {}
+    pairs = ((seen.setdefault(name_of(path), path), path) for path in paths)
+    pair = next((pair for pair in pairs if pair[0] != pair[1]), None)
+    if pair is None:
+        return
+    one, other = (next(tasks.read_files(modality, [path], Rejects()), None) for path in pair)
+    if one is not None and other is not None and one.ids[0] == other.ids[0]:
+        warnings.warn(
+            f"{pair[0]} and {pair[1]} both have the id {str(one.ids[0])!r}, and so may others: "
+            "rename files such that each galaxy has its own name",
+            stacklevel=3,
+        )
 
 
 def _as_it_is(path: Path) -> list[str | int]:
@@ -175,8 +211,8 @@ def anomaly(embeddings: Path, reference: Path, out: Path, *, seed: int = 0) -> l
         )
     if shared := set(asked.ids) & set(others.ids):
         raise ValueError(
-            f"{len(shared)} galaxies are in both files, such as {min(shared)!r}; a galaxy is near "
-            "to itself: expected others as reference"
+            f"{len(shared)} galaxies are in both files, such as {str(min(shared))!r}; a galaxy is "
+            "near to itself: expected others as reference"
         )
     found = asdict(find_anomalies(asked.vectors, others.vectors, seed=seed))
     order = np.argsort(found["distance_chance"] * found["density_chance"], kind="stable")
@@ -214,8 +250,10 @@ def finetune(
         How many galaxies had labels, and scores on those held out.
 
     Raises:
-        ValueError: If columns are missing or mixed, or too few galaxies have labels.
+        ValueError: If columns are missing or mixed, too few galaxies have labels, or `out` holds a
+            run of another stage.
     """
+    require_own(out, "finetune")
     labels, learner = Labels.read(table, targets), load(model)
     if survey is not None:
         galaxies = labelled_survey(SurveyStore.open(survey), labels, modality)
@@ -235,15 +273,17 @@ def predict(
     pixel_scale: float = PIXEL_SCALE,
     rejects: Path | None = None,
     device: str = "auto",
-) -> pa.Table:
+) -> Written:
     """Writes a table of what a fine-tuned model says of image or spectrum files.
 
     Raises:
         ValueError: If no file can be read.
     """
     require_known(out)
-    files, bad, tuned = apart_from(out, files), Rejects(), Finetuned.load(run)
-    batches = tasks.read_files(tuned.modality, each(files, "predict"), bad, pixel_scale)
+    paths, bad, tuned = apart_from(out, files), Rejects(), Finetuned.load(run)
+    reasons = rejects or _beside(out)
+    _warn_of_namesakes(paths, tuned.modality)
+    batches = tasks.read_files(tuned.modality, each(paths, "predict"), bad, pixel_scale)
     parts = []
     try:
         for galaxies in some(batches, bad):
@@ -251,7 +291,7 @@ def predict(
             columns = zip(tuned.names, said.reshape(len(said), -1).T, strict=True)
             parts.append(pa.table({"id": galaxies.ids, **dict(columns)}))
     finally:  # whoever has no good row needs the reasons most
-        bad.write(rejects or out.with_suffix(".rejects.csv"))
+        bad.write(reasons)
     table = pa.concat_tables(parts)
     write_table(table, out)
-    return table
+    return Written(out, len(table), reasons, len(bad))

@@ -28,6 +28,19 @@ def test_it_learns_the_mean_under_noise():
         assert r2(found[:, k].numpy(), mean[3600:, k].numpy()) > 0.95
 
 
+@pytest.mark.parametrize("constant", [0.0, 20.3])
+def test_a_coordinate_that_was_constant_is_expected_at_its_mean(constant):
+    coordinates = torch.randn(100_000, 3, generator=torch.Generator().manual_seed(0))
+    coordinates[:, 1] = constant
+    expectation, image = Expectation(6, 3), torch.randn(5, 6)
+    expectation.standardise(coordinates)
+    torch.testing.assert_close(expectation(image)[:, 1], torch.full((5,), constant))
+    later = coordinates[:5].clone()
+    later[:, 1] += torch.arange(5.0)
+    loss = expectation.loss(image, coordinates[:5])
+    torch.testing.assert_close(expectation.loss(image, later), loss)
+
+
 def test_the_embedding_does_not_learn_from_it():
     image = torch.randn(5, 6, requires_grad=True)
     expectation = Expectation(6, 3)

@@ -1,3 +1,5 @@
+import json
+import shutil
 from dataclasses import asdict, fields, is_dataclass, replace
 from typing import get_args, get_type_hints
 
@@ -6,12 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from appulse import pipeline
 from appulse.align import towers
 from appulse.align.load import load
 from appulse.align.model import Model, ModelConfig
 from appulse.survey.images import Images
 from appulse.survey.spectra import Spectra
-from appulse.training.run import RunFolder
+from appulse.training.run import RunFolder, read_config, write_json
 
 
 def assert_close(one, other):
@@ -130,6 +133,41 @@ def test_the_redshift_is_the_dictionarys(model, galaxies):
     np.testing.assert_allclose(model.redshift(galaxies.spectra), np.exp(shift + zero) - 1)
 
 
+def test_only_networks_run_in_bfloat16(model, galaxies, monkeypatch):
+    """Measuring in it would be off by up to half of the coordinates' scatter."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    exact, rounded = (
+        model.describe(galaxies.spectra, device="cpu", precision=precision)
+        for precision in ("float32", "bfloat16")
+    )
+    assert not np.array_equal(rounded.vectors, exact.vectors)
+    np.testing.assert_array_equal(rounded.coordinates, exact.coordinates)
+    np.testing.assert_array_equal(rounded.redshift, exact.redshift)
+
+
+def test_without_a_zero_point_there_is_no_redshift(model, galaxies):
+    """As before labels: what is known is evidence all the same."""
+    calibrated = model.describe(galaxies.spectra, device="cpu")
+    model.spectrum.dictionary.zero_point.fill_(np.nan)
+    made = model.describe(galaxies.spectra, device="cpu")
+    assert made.redshift.shape == (20, 0)
+    assert made.evidence.shape[1] == calibrated.evidence.shape[1] - 1
+    assert np.isfinite(made.evidence).all()
+    features = model.spectrum.prepare(galaxies.spectra).features
+    assert model.spectrum.measured(features).isfinite().all()
+    with pytest.raises(ValueError, match="no zero point, as no redshift was known in pretraining"):
+        model.redshift(galaxies.spectra)
+    model.spectrum.dictionary.calibrate(galaxies.spectra, galaxies.columns["redshift_true"])
+    assert np.isfinite(model.redshift(galaxies.spectra)).all()
+
+
+def test_spectra_of_which_nothing_is_seen_are_named(model, galaxies):
+    """Redder than the shift dictionary's grid."""
+    red = Spectra.from_arrays(np.ones((2, 900)), wavelength=np.linspace(3e4, 4e4, 900))
+    with pytest.raises(ValueError, match=r"2 of 2 rows have no good pixels.* 0 \(id 0\), 1"):
+        model.embed_spectra(red, device="cpu")
+
+
 def test_the_temperature_starts_as_configured_and_is_learned_from_its_logarithm(model):
     assert model.inverse_temperature.item() == pytest.approx(20, rel=1e-6)
     with torch.no_grad():
@@ -208,6 +246,70 @@ def test_a_damaged_configuration_is_refused(finished):
     (finished / "config.json").write_text('{"stage": "ali')
     with pytest.raises(ValueError, match=r"config.json is not JSON"):
         load(finished)
+
+
+def without(config, name):
+    return {key: value for key, value in config.items() if key != name}
+
+
+def with_trunk(config, **settings):
+    model = config["model"]
+    trunk = {**model["image"]["trunk"], **settings}
+    return {**config, "model": {**model, "image": {**model["image"], "trunk": trunk}}}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda config: [],
+        lambda config: without(config, "model"),
+        lambda config: without(config, "survey"),
+        lambda config: {**config, "survey": None},
+        lambda config: {**config, "model": None},
+        lambda config: {**config, "model": []},
+        lambda config: with_trunk(config, patch=0),
+        lambda config: with_trunk(config, depth=2),
+        lambda config: with_trunk(config, width=64),
+        lambda config: with_trunk(config, width=2**40),
+    ],
+)
+def test_a_configuration_that_fits_no_model_is_refused(finished, damage):
+    path = finished / "config.json"
+    path.write_text(json.dumps(damage(json.loads(path.read_text()))))
+    with pytest.raises(ValueError, match=f"{finished}.* (is damaged|expected the settings)"):
+        load(finished)
+
+
+@pytest.mark.parametrize("name", ["dictionary", "rest"])
+def test_damaged_measures_are_refused(run, model, tmp_path, name):
+    shutil.copytree(run.spectrum, tmp_path / "spectrum")
+    path = tmp_path / "spectrum" / f"{name}.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=rf"{name}.safetensors is damaged"):
+        model.spectrum.load_pretrained(tmp_path / "spectrum")
+
+
+@pytest.mark.parametrize("surveys", [["desi"], [], ["synthetic", "desi"]])
+def test_what_towers_saw_is_remembered_through_the_alignment(run, tmp_path, surveys):
+    """A tower of real galaxies, aligned on simulations: not of simulations only."""
+    shutil.copytree(run.spectrum, tmp_path / "spectrum")
+    config = read_config(run.spectrum)
+    config["survey"]["surveys"] = surveys
+    write_json(tmp_path / "spectrum" / "config.json", config)
+    short = replace(run.recipe, align=replace(run.recipe.align, steps=1))
+    out = tmp_path / "align"
+    pipeline.align(run.survey, tmp_path / "spectrum", out, short, device="cpu")
+    model = load(out)
+    assert model.trained_on == (("desi", "synthetic") if surveys else ("synthetic", "unnamed"))
+    assert not model.simulations_only
+
+
+def test_an_alignment_that_noted_its_own_survey_alone_is_loaded(finished):
+    assert load(finished).trained_on == ()
+    path = finished / "config.json"
+    config = {**json.loads(path.read_text()), "survey": {"surveys": ["synthetic"]}}
+    path.write_text(json.dumps(config))
+    assert load(finished).simulations_only
 
 
 def test_a_pretrained_trunk_is_taken(run, recipe, model):

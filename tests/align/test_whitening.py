@@ -41,6 +41,13 @@ def test_units_do_not_matter(features):
     torch.testing.assert_close(learned(other)(other), learned(features)(features))
 
 
-def test_a_constant_feature_is_harmless(features):
-    features[:, 2] = 4.0
-    assert learned(features)(features).isfinite().all()
+def test_a_feature_that_was_constant_is_ignored_whatever_it_becomes(features):
+    features[:, 2] = 4.1
+    whiten, later = learned(features), features.clone()
+    later[:, 2] = torch.linspace(-5, 5, len(later))
+    assert whiten(features).isfinite().all()
+    torch.testing.assert_close(whiten(later), whiten(features), atol=0, rtol=0)
+    others = [0, 1, 3]
+    torch.testing.assert_close(
+        whiten(features)[:, others], learned(features[:, others])(features[:, others])
+    )

@@ -2,12 +2,13 @@ from dataclasses import replace
 
 import pytest
 
-from appulse import pipeline, recipes
+from appulse import pipeline, posteriors, recipes
 from appulse.cli import main
 
 SPECTRUM = ("pretrain", "spectrum", "--survey", "s", "--out", "o")
 IMAGE = ("pretrain", "image", "--survey", "s", "--out", "o")
 ALIGN = ("align", "--survey", "s", "--spectrum", "p", "--out", "o")
+POSTERIOR = ("posterior", "--survey", "s", "--embeddings", "e", "--out", "o")
 
 
 @pytest.fixture
@@ -124,3 +125,17 @@ def test_a_setting_of_parts_that_only_other_recipes_have_is_refused():
     with pytest.raises(SystemExit) as ended:
         main([*ALIGN, "--spectrum.head.residual"])
     assert "the recipe tiny has no spectrum.head.residual" in ended.value.code
+
+
+def test_a_posterior_has_the_settings_of_its_recipe(monkeypatch):
+    seen = []
+    monkeypatch.setattr(posteriors, "posterior", lambda *args, **_: seen.append(args[-1]))
+    changes = ("--posterior.fit.steps", "7", "--posterior.estimator.width", "32")
+    for settings in ((), ("--recipe", "small"), changes):
+        with pytest.raises(SystemExit):
+            main([*POSTERIOR, *settings])
+    tiny = recipes.tiny().posterior
+    changed = replace(
+        tiny, fit=replace(tiny.fit, steps=7), estimator=replace(tiny.estimator, width=32)
+    )
+    assert seen == [tiny, recipes.small().posterior, changed]

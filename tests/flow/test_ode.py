@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from appulse.flow.ode import solve
+from appulse.flow.velocity import VelocityConfig, VelocityNetwork
 
 METHODS = ["midpoint", "rk4", "dopri5"]
 
@@ -67,6 +68,20 @@ def test_rows_name_the_initial_rows():
     field = lambda x, t, rows: (speed[rows] * torch.cos(speed[rows] * t))[:, None]  # noqa: E731
     end = solve(field, torch.zeros(3, 1, dtype=torch.float64), method="dopri5", tolerance=1e-8)
     torch.testing.assert_close(end[:, 0], torch.sin(speed), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_many_samples_of_a_row_are_solved_as_alone(method):
+    torch.manual_seed(0)
+    network = VelocityNetwork(VelocityConfig(2, context=3, width=16, depth=1)).double()
+    torch.nn.init.normal_(network.out.weight)
+    x = torch.randn(4, 5, 2, dtype=torch.float64)
+    context = torch.randn(4, 1, 3, dtype=torch.float64)
+    how = {"method": method, "steps": 4, "tolerance": 1e-8}
+    found = solve(lambda x, t, rows: network(x, t, context[rows]), x, **how)
+    for i in range(5):
+        alone = solve(lambda x, t, rows: network(x, t, context[rows, 0]), x[:, i], **how)
+        torch.testing.assert_close(found[:, i], alone, atol=1e-6, rtol=0)
 
 
 def test_what_cannot_be_solved_is_said():

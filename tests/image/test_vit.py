@@ -101,3 +101,9 @@ def test_layer_scale_of_nothing_passes_tokens_unchanged(batch):
     trunk = VisionTransformer(config)
     patches = trunk._patches(*batch[:2])
     torch.testing.assert_close(trunk(*batch), trunk.norm(patches))
+
+
+@pytest.mark.parametrize("name", ["size", "patch", "width", "depth", "heads"])
+def test_sizes_of_nothing_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} is 0; expected 1 or more"):
+        VisionTransformerConfig(**{name: 0})

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 import appulse
 from appulse.align import checkpoint
-from appulse.align.checkpoint import read_checkpoint
+from appulse.align.checkpoint import StandIn, read_checkpoint
+from appulse.align.convert import convert
 from appulse.align.published import Heads, build, read_published, teacher
 from appulse.survey.images import Images
 from appulse.survey.spectra import Spectra
@@ -238,6 +239,97 @@ def test_tensors_must_store_what_they_claim(state, tmp_path):
         appulse.load(tmp_path / "wide.ckpt")
 
 
+BACKBONE = "image_encoder.backbone."
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("patch_embed.proj.weight", (400_000, 0), r"is torch.float32.*of shape \(400000, 0\)"),
+        (
+            "patch_embed.proj.weight",
+            (48, 12, 12, 3),
+            r"\(48, 12, 12, 3\); expected \(48, 3, 12, 12\)",
+        ),
+        ("pos_embed", (1, 400_000, 48), r"shape \(1, 400000, 48\); expected \(1, 399425, 48\)"),
+        ("pos_embed", (145, 1, 48), r"has shape \(145, 1, 48\); expected \(1, 1, 48\)"),
+    ],
+)
+def test_a_size_is_told_by_a_whole_shape(state, tmp_path, name, shape, message):
+    state[BACKBONE + name] = torch.zeros(shape)
+    torch.save({"state_dict": state}, tmp_path / "sizes.ckpt")
+    with pytest.raises(ValueError, match=f"tensor {BACKBONE}{name} .*{message}"):
+        appulse.load(tmp_path / "sizes.ckpt")
+
+
+def test_sizes_are_believed_when_all_tensors_have_them(tmp_path):
+    """Matrices of this width would take terabytes; the file has none."""
+    width, block = 640_000, "backbone.blocks.0.norm1.weight"
+    shapes = {"cls_token": (1, 1, width), "pos_embed": (1, 2, width)}
+    shapes["patch_embed.proj.weight"] = (width, 3, 1, 1)
+    state = {f"backbone.{name}": torch.zeros(shape) for name, shape in shapes.items()}
+    torch.save({"teacher": {**state, block: torch.ones(1)}}, tmp_path / "wide.pth")
+    with pytest.raises(ValueError, match=r"blocks.0.attention.*found nothing, expected \(1280000,"):
+        appulse.load(tmp_path / "wide.pth")
+
+
+def test_slices_start_one_after_the_other(golden, tmp_path):
+    hyper = {"slice_section_length": 20, "slice_overlap": 20}
+    content = {"state_dict": golden("specformer_stdclip").state, "hyper_parameters": hyper}
+    torch.save(content, tmp_path / "still.ckpt")
+    with pytest.raises(ValueError, match=r"still.ckpt: slices start every 0 pixels"):
+        appulse.load(tmp_path / "still.ckpt")
+
+
+def holding(modules, **attributes):
+    module = StandIn()
+    module.__setstate__({"_modules": modules, **attributes})
+    return module
+
+
+def test_modules_are_looked_into_once_however_they_nest():
+    first, second = holding({}, num_heads=1), holding({}, num_heads=2, other=3)
+    tree = holding({"a": holding({"deep": first}), "b": second})
+    assert (tree.find("num_heads"), tree.find("other"), tree.find("absent")) == (1, 3, None)
+    deep = holding({})
+    for _ in range(10_000):
+        deep = holding({"a": deep, "b": deep})
+    assert deep.find("num_heads") is None
+    itself = holding({})
+    itself.attributes["_modules"]["itself"] = itself
+    assert itself.find("num_heads") is None
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (0, b"XX", "is damaged: .*download it again"),  # the signature
+        (8, b"\x01\x00", "is damaged: .*encrypted"),
+        (10, b"\x63\x00", "holds packed members"),  # by a method that nobody knows
+    ],
+)
+def test_archives_that_cannot_be_read_are_refused(published, place, value, message):
+    content = bytearray(published.read_bytes())
+    start = content.index(b"PK\x01\x02") + place  # in the first entry of the directory
+    content[start : start + 2] = value
+    published.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        appulse.load(published)
+
+
+def test_a_conversion_writes_over_nobodys_readme(published, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "README.md").write_text("mine")
+    with pytest.raises(ValueError, match=r"README.md is not of a converted model; choose another"):
+        convert(published, out)
+    assert [path.name for path in out.iterdir()] == ["README.md"]
+    (out / "README.md").unlink()
+    for _ in range(2):
+        assert convert(published, out).name == "AstroCLIP"
+    assert "AstroCLIP, converted by appulse" in (out / "README.md").read_text()
+
+
 def changed(state, how):
     """A state with one fault, and what the message must say."""
     name = "spectrum_encoder.backbone.blocks.0.mlp.encoder.weight"
@@ -264,11 +356,17 @@ def test_what_does_not_fit_is_named(state, tmp_path, how):
 
 @pytest.mark.parametrize(
     "content",
-    [{"state_dict": {"conv1.weight": torch.ones(3)}}, {"conv1.weight": torch.ones(3)}, {}],
+    [
+        {"state_dict": {"conv1.weight": torch.ones(3)}},
+        {"conv1.weight": torch.ones(3)},
+        {"state_dict": {5: torch.ones(3)}},
+        {"state_dict": torch.ones(3)},
+        {},
+    ],
 )
 def test_other_models_checkpoints_are_refused(content, tmp_path):
     torch.save(content, tmp_path / "resnet.ckpt")
-    with pytest.raises(ValueError, match=r"no published layout: found (conv1.weight|nothing)"):
+    with pytest.raises(ValueError, match=r"no published layout: found (conv1.weight|nothing|5|s)"):
         appulse.load(tmp_path / "resnet.ckpt")
 
 

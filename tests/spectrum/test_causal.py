@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,6 +71,36 @@ def test_training_learns_what_the_past_tells():
         optimizer.step()
         losses.append(loss.item())
     assert np.mean(losses[-5:]) < 0.1 * losses[0]
+
+
+def test_all_that_learns_takes_part_in_the_loss(model):
+    """As data parallelism needs it."""
+    model.loss(spectra()).backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+        assert parameter.requires_grad == (name != "trunk.stem.mask_token")
+
+
+TWO_RANKS = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_causal import *
+from appulse.training.distribution import join_ranks, rank
+from appulse.training.loop import TrainingConfig, train
+from appulse.training.run import RunFolder
+join_ranks()
+batches = lambda step: (spectra(seed=2 * i + rank()) for i in range(step, 3))
+config = TrainingConfig(steps=3, batch_size=8, warmup=1)
+loss = lambda model, batch: model.loss(batch)
+train(CausalModel(CONFIG), loss, batches, config, RunFolder(sys.argv[1], {{}}), device="cpu")
+"""
+
+
+def test_two_ranks_train(torchrun, tmp_path):
+    process = torchrun(TWO_RANKS, tmp_path / "run")
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert (tmp_path / "run" / "weights.safetensors").exists()
 
 
 def test_a_transformer_that_sees_the_answer_is_refused():

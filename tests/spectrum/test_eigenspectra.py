@@ -77,6 +77,14 @@ def test_an_object_is_of_the_class_that_fits_best(eigenspectra):
     assert 0.5 < np.median(right) < 1.5
 
 
+def test_the_last_bin_of_a_range_may_end_beyond_the_templates(eigenspectra):
+    new, _ = spectra(2, seed=5)
+    scan = eigenspectra.scan(new, 1.5, eigenspectra.highest + GRID.bin)
+    assert scan.log1p_redshift[0] == pytest.approx(np.log1p(eigenspectra.highest))
+    exact = eigenspectra.scan(new, 1.5, eigenspectra.highest)
+    np.testing.assert_array_equal(scan.gain, exact.gain)
+
+
 def test_ranges_beyond_the_templates_are_refused(eigenspectra):
     new, _ = spectra(1, seed=4)
     with pytest.raises(ValueError, match="begin at 1300 Å"):

@@ -83,3 +83,9 @@ def test_an_empty_spectrum_stays_finite(trunk, batch):
 def test_too_short_a_spectrum_is_refused(trunk, batch):
     with pytest.raises(ValueError, match="10 pixels are shorter than one patch of 20"):
         trunk(*(x[:, :10] for x in batch))
+
+
+@pytest.mark.parametrize("name", ["patch", "stride", "width", "depth", "heads"])
+def test_sizes_of_nothing_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} is -1; expected 1 or more"):
+        SpectrumTransformerConfig(**{name: -1})

@@ -138,8 +138,32 @@ def test_too_little_or_too_much_is_refused(model, some, run, tmp_path):
         finetune(model, some.images[:20], y[:20], ["z"], tmp_path)
     with pytest.raises(ValueError, match="7 blocks are to learn; the tower has 1"):
         finetune(model, some.images, y, ["z"], tmp_path, blocks=7)
+    with pytest.raises(ValueError, match="-1 blocks are to learn; the tower has 1, and 0 is the"):
+        finetune(model, some.images, y, ["z"], tmp_path, blocks=-1)
     with pytest.raises(ValueError, match="holds a run of stage 'align'"):
         Finetuned.load(run.align)
+
+
+def test_an_infinite_label_is_as_one_unknown(model, some, tmp_path):
+    """Else it would make the other targets' units infinite too."""
+    columns = [some.columns[name] for name in ("redshift_true", "log_ssfr_true")]
+    predicted = []
+    for unknown in (np.nan, -np.inf):
+        y = np.stack(columns, axis=1)
+        y[::5, 1] = unknown
+        out = tmp_path / str(unknown)
+        tuned, _ = finetune(model, some.images, y, ["z", "log_ssfr"], out, device="cpu")
+        predicted.append(tuned.predict(some.images, device="cpu"))
+    assert np.isfinite(predicted[0]).all()
+    np.testing.assert_array_equal(*predicted)
+
+
+def test_a_target_that_is_hardly_known_is_refused(model, some, tmp_path):
+    y = np.stack([some.columns["redshift_true"]] * 2, axis=1)
+    y[2:, 1] = np.nan
+    again = Images.concatenate([some.images, some.images])
+    with pytest.raises(ValueError, match="age is known of 2 galaxies; expected 20 or more"):
+        finetune(model, again, np.concatenate([y, y]), ["z", "age"], tmp_path)
 
 
 def test_r2_of_predictions_is_not_of_what_was_learned(model, some, tmp_path):

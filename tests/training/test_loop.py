@@ -311,7 +311,7 @@ def test_a_finished_run_is_loaded_not_repeated(tmp_path):
 
 
 def test_another_configuration_is_refused(tmp_path):
-    RunFolder(tmp_path, {"model": {"width": 3, "depth": 1}})
+    RunFolder(tmp_path, {"model": {"width": 3, "depth": 1}}).log(1, loss=0.5)
     with pytest.raises(ValueError, match=r"model\.width: 3, not 4"):
         RunFolder(tmp_path, {"model": {"width": 4, "depth": 1}})
 
@@ -351,7 +351,7 @@ def test_a_gradient_that_is_not_finite_is_not_stepped(tmp_path, accumulate):
 
 def test_how_often_to_save_may_change(tmp_path):
     config = {"stage": "test", "training": asdict(CONFIG)}
-    RunFolder(tmp_path, config)
+    RunFolder(tmp_path, config).log(1, loss=0.5)
     RunFolder(tmp_path, {**config, "training": asdict(replace(CONFIG, save_every=9.0))})
     with pytest.raises(ValueError, match=r"training\.seed: 0, not 1\)"):
         RunFolder(tmp_path, {**config, "training": asdict(replace(CONFIG, seed=1, save_every=9.0))})
@@ -401,3 +401,11 @@ def test_digests_tell_values_names_shapes_and_types_apart():
         {"a": torch.zeros(4, dtype=torch.int32)},
     ]
     assert len({digest(t) for t in tensors}) == 5
+
+
+@pytest.mark.parametrize(
+    "name", ["steps", "batch_size", "accumulate", "log_every", "validate_every"]
+)
+def test_numbers_that_train_nothing_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} is 0; expected 1 or more"):
+        replace(CONFIG, **{name: 0})

@@ -5,6 +5,7 @@ tensors and plain containers alone; a class of the packages below becomes an ine
 keeps its attributes, and any other name is refused, wherever in the file it hides.
 """
 
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 LIMIT = 16 * 2**30  # bytes of a checkpoint
 PICKLE_LIMIT = 64 * 2**20  # bytes of its pickle, which holds no tensor
@@ -57,9 +59,14 @@ class StandIn:
         return {name: module for name, module in items if isinstance(module, StandIn)}
 
     def _modules(self) -> Iterator["StandIn"]:
-        yield self
-        for child in self._children().values():
-            yield from child._modules()
+        waiting: list[StandIn] = [self]
+        seen: set[int] = set()  # a file may have a module in many places, also inside itself
+        while waiting:
+            module = waiting.pop()
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield module
+                waiting += reversed(module._children().values())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -84,6 +91,30 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def stored_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a state, each as many numbers as it stores; float32, and not a parameter.
+
+    Raises:
+        ValueError: If one is empty, not of floating-point numbers, or claims more than it stores.
+    """
+    tensors = {str(name): t.detach() for name, t in state.items() if isinstance(t, Tensor)}
+    for name, tensor in tensors.items():
+        plain = tensor.layout is torch.strided and tensor.is_floating_point()
+        if not plain or not 0 < tensor.nbytes <= tensor.untyped_storage().nbytes():
+            raise ValueError(
+                f"tensor {name} is {tensor.dtype}, {tensor.layout}, of shape "
+                f"{tuple(tensor.shape)}; expected stored floating-point numbers"
+            )
+    kinds = {tensor.dtype for tensor in tensors.values()} - {torch.float32}
+    if kinds:
+        warnings.warn(
+            f"weights are {', '.join(map(str, kinds))}; they are used as float32 and do not give "
+            "the published numbers to full precision",
+            stacklevel=2,
+        )
+    return {name: tensor.float() for name, tensor in tensors.items()}
+
+
 def _stand_ins(
     path: Path, names: list[str]
 ) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
@@ -106,15 +137,17 @@ def _require_sane(path: Path) -> None:
         raise ValueError(
             f"{path} is no torch checkpoint (a zip archive), or is cut short; download it again"
         )
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        _require_sizes(path, members)
-        damaged = archive.testzip()  # torch reads tensors without looking at their checksums
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _require_stored(path, archive.infolist())
+            damaged = archive.testzip()  # torch reads tensors without looking at their checksums
+    except (zipfile.BadZipFile, EOFError, RuntimeError) as error:  # the last of encrypted members
+        raise ValueError(f"{path} is damaged: {error}; download it again") from error
     if damaged:
         raise ValueError(f"{path} is damaged: {damaged} has a wrong checksum; download it again")
 
 
-def _require_sizes(path: Path, members: list[zipfile.ZipInfo]) -> None:
+def _require_stored(path: Path, members: list[zipfile.ZipInfo]) -> None:
     size = path.stat().st_size
     total = sum(member.file_size for member in members)
     if total > min(size, LIMIT):
@@ -122,6 +155,8 @@ def _require_sizes(path: Path, members: list[zipfile.ZipInfo]) -> None:
             f"{path} of {size:,} bytes unpacks to {total:,}; expected no more than the file's own "
             f"size and {LIMIT:,} (appulse.align.checkpoint.LIMIT)"
         )
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError(f"{path} holds packed members; expected stored ones, as torch writes them")
     pickles = [member for member in members if member.filename.endswith("data.pkl")]
     if len(pickles) != 1 or pickles[0].file_size > PICKLE_LIMIT:
         raise ValueError(

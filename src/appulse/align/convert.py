@@ -44,6 +44,9 @@ def convert(checkpoint: Path, out: Path) -> Published:
     Raises:
         ValueError: If the checkpoint is not one of those, or `out` holds something else.
     """
+    card_path = out / "README.md"
+    if card_path.exists() and not (out / "config.json").exists():
+        raise ValueError(f"{card_path} is not of a converted model; choose another folder")
     published = read_published(checkpoint)
     with checkpoint.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -55,7 +58,7 @@ def convert(checkpoint: Path, out: Path) -> Published:
         "model": asdict(published.config),
     }
     run = RunFolder(out, config)
-    with atomic_path(out / "README.md") as card:
+    with atomic_path(card_path) as card:
         card.write_text(
             _CARD.format(
                 name=published.name,

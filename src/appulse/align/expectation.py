@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .whitening import LEAST_STD
+
 WIDTH = 128
 
 
@@ -36,9 +38,10 @@ class Expectation(nn.Module):
         self.register_buffer("std", torch.ones(coordinates))
 
     def standardise(self, coordinates: Float[Tensor, "N K"]) -> None:
-        """Takes their mean and scatter from a training set."""
-        self.mean.copy_(coordinates.mean(0))
-        self.std.copy_(coordinates.std(0).clamp(min=1e-6))
+        """Takes mean and scatter from a training set; what never varies is expected at its mean."""
+        std, mean = torch.std_mean(coordinates, dim=0)
+        self.mean.copy_(mean)
+        self.std.copy_(std.where(std > LEAST_STD * mean.abs().clamp(min=1), 0))
 
     def forward(self, image: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
         """Expected coordinates, from embeddings of any length."""
@@ -48,7 +51,8 @@ class Expectation(nn.Module):
         self, image: Float[Tensor, "B D"], coordinates: Float[Tensor, "B K"]
     ) -> Float[Tensor, ""]:
         """Mean squared error in units of each coordinate's scatter."""
-        return F.mse_loss(self._standard(image.detach()), (coordinates - self.mean) / self.std)
+        unit = self.std.where(self.std > 0, torch.inf)
+        return F.mse_loss(self._standard(image.detach()), (coordinates - self.mean) / unit)
 
     def _standard(self, image: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
         scaled = F.normalize(image, dim=1) * image.shape[1] ** 0.5  # entries of order 1

@@ -21,8 +21,9 @@ from ..device import Precision, autocast, fast_products, resolve_device
 from ..image import preprocess as image_preprocess
 from ..spectrum import preprocess as spectrum_preprocess
 from ..survey.images import Images
+from ..survey.rows import require_embedded
 from ..survey.spectra import Spectra
-from ..survey.structure import SETTINGS, structure
+from ..survey.structure import SETTINGS, structure_of
 from ..training.run import digest, load_weights, read_config
 from .expectation import Expectation
 from .head import AttentionPool, Head, HeadConfig
@@ -130,18 +131,30 @@ class Model(nn.Module):
         device: str = "auto",
         precision: Precision = "float32",
     ) -> Float[np.ndarray, "B D"]:
-        """Unit vectors of spectra: `Spectra`, or arrays (B, 7781) on the DESI grid."""
-        return self.describe(_as_spectra(spectra), device=device, precision=precision).vectors
+        """Unit vectors of spectra: `Spectra`, or arrays (B, 7781) on the DESI grid.
+
+        Raises:
+            ValueError: Naming rows of which the model sees nothing.
+        """
+        spectra = _as_spectra(spectra)
+        vectors = self.describe(spectra, device=device, precision=precision).vectors
+        return require_embedded(spectra.ids, vectors)
 
     def redshift(self, spectra: Spectra | np.ndarray) -> Float[np.ndarray, "B"]:
         """Redshifts by the shift dictionary: a coordinate that the shared space blurs.
 
         Raises:
-            ValueError: If the model has no dictionary, as AstroCLIP's.
+            ValueError: If the model has no dictionary, as AstroCLIP's, or no zero point for it.
         """
-        if self.spectrum.dictionary is None:
+        dictionary = self.spectrum.dictionary
+        if dictionary is None:
             raise ValueError("this model has no shift dictionary to measure redshifts with")
-        return self.spectrum.dictionary.redshift(_as_spectra(spectra))
+        if dictionary.zero_point.isnan():
+            raise ValueError(
+                "its shifts have no zero point, as no redshift was known in pretraining; give "
+                "`model.spectrum.dictionary.calibrate` a score of spectra with theirs"
+            )
+        return dictionary.redshift(_as_spectra(spectra))
 
     def coordinates(
         self, galaxies: Images | Spectra, *, device: str = "auto"
@@ -156,6 +169,13 @@ class Model(nn.Module):
         if self.expectation is None:
             raise ValueError("this model measures no coordinates; it has no components at rest")
         return self.describe(galaxies, device=device).coordinates
+
+    def load_pretrained(self, spectrum: Path, image: Path | None = None) -> None:
+        """Takes both towers, or the spectrum tower alone, and what they saw, of their runs."""
+        surveys = self.spectrum.load_pretrained(spectrum)
+        if image is not None:
+            surveys += self.image.load_pretrained(image)
+        self.trained_on = tuple(sorted(set(surveys)))
 
     def standardise(self, image: Float[Tensor, "N F"], spectrum: Float[Tensor, "N S"]) -> None:
         """Learns from a training set in which units heads read what enters beside tokens."""
@@ -198,10 +218,11 @@ class Model(nn.Module):
         tower: Any = self.image if isinstance(galaxies, Images) else self.spectrum
         self.to(place).eval()
         parts, size = [], tower.batch_size
-        with fast_products(tower), autocast(place, precision):  # one copy of weights in bfloat16
+        with fast_products(tower):
             for start in range(0, len(galaxies), size):
                 inputs = _to(tower.prepare(galaxies[start : start + size]), place)
-                vectors = F.normalize(tower(inputs).float(), dim=1)
+                with autocast(place, precision):  # the networks alone: what is measured is exact
+                    vectors = F.normalize(tower(inputs).float(), dim=1)
                 parts.append((vectors, *self._measured(tower, vectors, inputs.features)))
         unit, coordinates, z = (torch.cat(x).cpu().numpy() for x in zip(*parts, strict=True))
         return Description(unit, coordinates, z, structure_of(galaxies))
@@ -213,10 +234,8 @@ class Model(nn.Module):
         nothing = vectors[:, :0]
         if not isinstance(tower, SpectrumTower):
             return nothing if self.expectation is None else self.expectation(vectors), nothing
-        return (
-            nothing if self.expectation is None else tower.coordinates(features),
-            tower.redshift(features),
-        )
+        coordinates = nothing if self.expectation is None else tower.coordinates(features)
+        return coordinates, tower.redshift(features)
 
     def hash(self) -> str:
         """Names weights, configuration and preprocessing: what embeddings must agree in."""
@@ -224,13 +243,6 @@ class Model(nn.Module):
         settings = [asdict(self.config), *preprocessing]
         text = bytearray(json.dumps(settings, sort_keys=True).encode())
         return digest({"settings": torch.frombuffer(text, dtype=torch.uint8), **self.state_dict()})
-
-
-def structure_of(galaxies: Images | Spectra) -> Float[np.ndarray, "B S"]:
-    """Structure of images; of spectra nothing, S is 0."""
-    if isinstance(galaxies, Images):
-        return structure(galaxies)
-    return np.empty((len(galaxies), 0), np.float32)
 
 
 def _expectation(config: ModelConfig) -> Expectation | None:
@@ -266,7 +278,7 @@ def load_run(path: Path) -> Model:
     """The model of a run folder: an alignment, or published weights that were converted.
 
     Raises:
-        ValueError: If the folder holds neither.
+        ValueError: If the folder holds neither, is unfinished or damaged.
     """
     config = read_config(path)
     if config.get("stage") not in ("align", "convert"):
@@ -274,6 +286,14 @@ def load_run(path: Path) -> Model:
             f"{path} holds a run of stage {config.get('stage')!r}; expected an alignment, "
             "made by `appulse align`, or published weights, by `appulse convert`"
         )
-    model = unfilled(ModelConfig.from_json(config["model"]), config["survey"]["surveys"])
-    model.load_state_dict(load_weights(path), assign=True)
+    weights = load_weights(path)
+    try:
+        trained_on = config.get("trained_on") or config["survey"]["surveys"]
+        model = unfilled(ModelConfig.from_json(config["model"]), trained_on)
+        model.load_state_dict(weights, assign=True)
+    except (KeyError, TypeError, RuntimeError, ValueError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"{path} is damaged: its configuration and weights make no model "
+            f"({type(error).__name__}: {error}); copy it again, or run its stage again"
+        ) from error
     return model.eval()

@@ -10,7 +10,6 @@ Shapes: E token width, W head width.
 
 import math
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from ..image.vit import VisionTransformerConfig
 from ..spectrum.transformer import SpectrumTransformerConfig
-from .checkpoint import StandIn, read_checkpoint
+from .checkpoint import StandIn, read_checkpoint, stored_tensors
 from .head import PoolConfig
 from .model import Model, ModelConfig, unfilled
 from .towers import ImageTowerConfig, SpectrumTowerConfig
@@ -104,16 +103,16 @@ def _recognised(content: dict[str, Any]) -> Published:
     state, hyper = content.get("state_dict"), content.get("hyper_parameters")
     hyper = hyper if isinstance(hyper, Mapping) else {}
     if isinstance(content.get("teacher"), Mapping):
-        return teacher(_tensors(content["teacher"]))
+        return teacher(stored_tensors(content["teacher"]))
     if isinstance(state, Mapping) and "data_embed.weight" in state:
         return specformer(
-            _tensors(state),
+            stored_tensors(state),
             PUBLISHED._replace(spectrum=_count(hyper.get("num_heads"), PUBLISHED.spectrum)),
             _count(hyper.get("slice_section_length"), 20) - _count(hyper.get("slice_overlap"), 10),
         )
-    if isinstance(state, Mapping) and any(name.startswith("image_encoder.") for name in state):
-        return astroclip(_tensors(state), _heads(hyper))
-    found = list(state or content)[:4]
+    if isinstance(state, Mapping) and any(str(name).startswith("image_encoder.") for name in state):
+        return astroclip(stored_tensors(state), _heads(hyper))
+    found = list(state if isinstance(state, Mapping) and state else content)[:4]
     raise ValueError(
         f"no published layout: found {', '.join(map(str, found)) or 'nothing'}; expected a "
         "checkpoint of AstroCLIP, SpecFormer or a DINOv2 teacher"
@@ -163,10 +162,13 @@ def teacher(state: dict[str, Tensor], heads: int | None = None) -> Published:
 
 
 def _vit(state: dict[str, Tensor], prefix: str, heads: int) -> VisionTransformerConfig:
-    width, _, patch, _ = _shape(state, f"{prefix}patch_embed.proj.weight", 4)
-    _, positions, _ = _shape(state, f"{prefix}pos_embed", 3)
+    kernel, position = f"{prefix}patch_embed.proj.weight", f"{prefix}pos_embed"
+    width, _, patch, _ = _shape(state, kernel, 4)
+    side = math.isqrt(_shape(state, position, 3)[1] - 1)
+    _require_shape(state, kernel, (width, 3, patch, patch))
+    _require_shape(state, position, (1, side**2 + 1, width))
     return VisionTransformerConfig(
-        size=math.isqrt(positions - 1) * patch,
+        size=side * patch,
         patch=patch,
         width=width,
         depth=_depth(state, prefix),
@@ -183,6 +185,8 @@ def _specformer(
     state: dict[str, Tensor], prefix: str, heads: int, stride: int
 ) -> SpectrumTransformerConfig:
     width, row = _shape(state, f"{prefix}data_embed.weight", 2)
+    if stride < 1:
+        raise ValueError(f"slices start every {stride} pixels; expected at least 1")
     depth = _depth(state, prefix)
     return SpectrumTransformerConfig(row - 2, stride, width, depth, heads, stem="standard")
 
@@ -197,6 +201,12 @@ def _shape(state: dict[str, Tensor], name: str, axes: int) -> tuple[int, ...]:
         found = tuple(state[name].shape) if name in state else "no such tensor"
         raise ValueError(f"expected a tensor {name} of {axes} axes, found {found}")
     return tuple(state[name].shape)
+
+
+def _require_shape(state: dict[str, Tensor], name: str, wanted: tuple[int, ...]) -> None:
+    found = tuple(state[name].shape)
+    if found != wanted:
+        raise ValueError(f"tensor {name} has shape {found}; expected {wanted}")
 
 
 def _heads(hyper: Mapping[str, Any]) -> Heads:
@@ -216,26 +226,6 @@ def _count(found: Any, published: int) -> int:
     return found if isinstance(found, int) and 0 < found <= 4096 else published
 
 
-def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a state, each as many numbers as it stores; float32, and not a parameter."""
-    tensors = {str(name): t.detach() for name, t in state.items() if isinstance(t, Tensor)}
-    for name, tensor in tensors.items():
-        plain = tensor.layout is torch.strided and tensor.is_floating_point()
-        if not plain or tensor.nbytes > tensor.untyped_storage().nbytes():
-            raise ValueError(
-                f"tensor {name} is {tensor.dtype}, {tensor.layout}, of shape "
-                f"{tuple(tensor.shape)}; expected stored floating-point numbers"
-            )
-    kinds = {tensor.dtype for tensor in tensors.values()} - {torch.float32}
-    if kinds:
-        warnings.warn(
-            f"weights are {', '.join(map(str, kinds))}; they are used as float32 and do not give "
-            "the published numbers to full precision",
-            stacklevel=2,
-        )
-    return {name: tensor.float() for name, tensor in tensors.items()}
-
-
 def _published(
     name: str,
     config: ModelConfig,
@@ -247,7 +237,8 @@ def _published(
     left = [key for key in state if re.fullmatch(unused, key)]
     weights = _renamed({k: t for k, t in state.items() if k not in left}, prefixes)
     weights["log_inverse_temperature"] = torch.tensor([math.log(config.inverse_temperature)])
-    wanted = {key: tuple(t.shape) for key, t in unfilled(config).state_dict().items()}
+    with torch.device("meta"):  # no memory for sizes that the other tensors may not bear out
+        wanted = {key: tuple(t.shape) for key, t in unfilled(config).state_dict().items()}
     found = {key: tuple(t.shape) for key, t in weights.items()}
     wrong = [
         f"{key}: found {found.get(key, 'nothing')}, expected {wanted.get(key, 'nothing')}"

@@ -4,13 +4,13 @@ Shapes: B galaxies, T tokens, E token width, F features, N patches, D embedding.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..image import preprocess as image_preprocess
@@ -21,11 +21,12 @@ from ..spectrum.rest import REST, RestConfig, RestSpace
 from ..spectrum.transformer import SpectrumTransformer, SpectrumTransformerConfig
 from ..survey.images import Images
 from ..survey.spectra import Spectra
-from ..training.run import load_weights, read_config
+from ..training.run import load_tensors, load_weights, read_config
 from .head import AttentionPool, FirstToken, Head, HeadConfig, PoolConfig, TokenMean
 
 MEASURES = ("dictionary", "rest")  # what a spectrum tower measures features by
 AnyHead = Head | AttentionPool | FirstToken | TokenMean
+UNNAMED = "unnamed"  # survey of galaxies that name none
 BATCH = 256  # galaxies at once, at most
 NUMBERS = 2**26  # in the largest activation of a batch: 256 MB in float32
 
@@ -98,8 +99,11 @@ class ImageTower(Tower):
         whole = FirstToken() if config.trunk.class_token else TokenMean()
         self.head = _head(config.head, image_preprocess.FEATURES, config.trunk.width, whole)
 
-    def load_pretrained(self, run: Path) -> None:
+    def load_pretrained(self, run: Path) -> list[str]:
         """Takes the trunk of an image run, or of its teacher: all parts that ours has.
+
+        Returns:
+            Names of the surveys that the run learned from.
 
         Raises:
             ValueError: If the folder holds no finished image run of these sizes.
@@ -111,6 +115,7 @@ class ImageTower(Tower):
         ours = self.trunk.state_dict()
         weights = {n.removeprefix("teacher."): t for n, t in load_weights(run).items()}
         self.trunk.load_state_dict({name: weights[f"trunk.{name}"] for name in ours})
+        return surveys_of(there["survey"])
 
     def prepare(self, images: Images) -> image_preprocess.ImageInputs:
         """What `forward` takes."""
@@ -144,8 +149,11 @@ class SpectrumTower(Tower):
                 features += config.rest.components + 1
         self.head = _head(config.head, features, config.trunk.width, TokenMean())
 
-    def load_pretrained(self, run: Path) -> None:
+    def load_pretrained(self, run: Path) -> list[str]:
         """Takes trunk, dictionary and components at rest of a spectrum run.
+
+        Returns:
+            Names of the surveys that the run learned from.
 
         Raises:
             ValueError: If the folder holds no finished spectrum run of these sizes.
@@ -159,9 +167,10 @@ class SpectrumTower(Tower):
         trunk = {n.removeprefix("trunk."): w for n, w in weights.items() if n.startswith("trunk.")}
         self.trunk.load_state_dict(trunk)
         if self.dictionary is not None:
-            self.dictionary.load_state_dict(load_file(run / DICTIONARY))
+            self.dictionary.load_state_dict(load_tensors(run / DICTIONARY))
         if self.rest is not None:
-            self.rest.load_state_dict(load_file(run / REST))
+            self.rest.load_state_dict(load_tensors(run / REST))
+        return surveys_of(there["survey"])
 
     def coordinates(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B K"]:
         """Looks at rest, brightness and redshift, of what the head reads beside tokens.
@@ -177,12 +186,15 @@ class SpectrumTower(Tower):
     def redshift(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B Z"]:
         """By the dictionary, of what the head reads beside tokens; Z is 0 if that lacks a shift.
 
-        In double precision, on the CPU.
+        So it is before `ShiftDictionary.calibrate`. In double precision, on the CPU.
         """
         if self.dictionary is None or not isinstance(self.config.head, HeadConfig):
             return features[:, :0]
+        zero = self.dictionary.zero_point.cpu()
+        if zero.isnan():
+            return features[:, :0]
         shift = features[:, spectrum_preprocess.BANDS, None].cpu().double()  # mps has no float64
-        return torch.expm1(shift + self.dictionary.zero_point.cpu())
+        return torch.expm1(shift + zero)
 
     def measured(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B M"]:
         """Coordinates and redshift side by side, of those that the tower measures."""
@@ -213,6 +225,11 @@ def pretraining_trunk(trunk: VisionTransformerConfig) -> VisionTransformerConfig
     """The trunk as pretraining needs it: with class token, and some kind of positions."""
     positions = "learned" if trunk.positions == "none" else trunk.positions
     return replace(trunk, class_token=True, positions=positions)
+
+
+def surveys_of(identity: Mapping[str, Any]) -> list[str]:
+    """Names of the surveys in a store, of its identity; galaxies without one may be real."""
+    return identity["surveys"] or [UNNAMED]
 
 
 def _require_stage(run: Path, stage: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 FLOOR = 1.0  # variance, in units of a standardised feature's
+LEAST_STD = 1e-6  # a training set with less scatter teaches no units
 
 
 class Whitening(nn.Module):
@@ -28,10 +29,13 @@ class Whitening(nn.Module):
         self.register_buffer("axes", torch.eye(features))
 
     def learn(self, features: Float[Tensor, "N F"], floor: float = FLOOR) -> None:
-        """Takes mean, scatter and correlations from a training set; `floor` is the ridge."""
+        """Takes mean, scatter and correlations from a training set; `floor` is the ridge.
+
+        Features without scatter there are ignored from then on, whatever their values.
+        """
         x = features.cpu().double()  # mps has no float64
         std, mean = torch.std_mean(x, dim=0, correction=0)
-        std = std.clamp(min=1e-6)
+        std = std.where(std > LEAST_STD, torch.inf)
         x = (x - mean) / std
         variance, vectors = torch.linalg.eigh(x.T @ x / len(x))
         root = vectors * (variance.clamp(min=0) + floor).rsqrt() @ vectors.T

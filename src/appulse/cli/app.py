@@ -10,7 +10,7 @@ from cyclopts import App, CycloptsError, CycloptsPanel, Parameter, UnknownOption
 from .labels import anomaly, finetune, predict
 from .observations import fetch, label, pair
 from .options import Device
-from .posteriors import infer, posterior
+from .posteriors import infer
 from .queries import convert, embed, index, search
 
 
@@ -59,9 +59,17 @@ app.command(
     help=f"Align an image tower with a pretrained spectrum tower.\n\n{SEVERAL} align ...",
 )
 
+app.command(
+    "appulse.cli.training:posterior",
+    name="posterior",
+    help="Learn the joint posterior of redshift, mass, age, metallicity and star formation.\n\n"
+    "Labels are the survey's columns redshift, log_mstar [dex(Msun), formed], age [Gyr], log_zsol "
+    "[dex(solar)] and log_ssfr [dex(1/yr)], or what its catalogue says of them, *_catalogue.",
+)
+
 for command in (
     *(fetch, pair, label, convert, embed, index, search),
-    *(finetune, predict, anomaly, posterior, infer),
+    *(finetune, predict, anomaly, infer),
 ):
     app.command(command)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from .options import Device, Files, Json, PixelScale, RejectsTable, show
+from .options import Device, Files, Json, PixelScale, RejectsBeside, show
 
 
 def finetune(
@@ -68,7 +68,7 @@ def predict(
     model: Path,
     out: Path,
     pixel_scale: PixelScale = 0.262,
-    rejects: RejectsTable = None,
+    rejects: RejectsBeside = None,
     device: Device = "auto",
 ) -> None:
     """Say what a fine-tuned model makes of files of images or spectra.
@@ -84,10 +84,10 @@ def predict(
     """
     from .. import queries
 
-    table = queries.predict(
+    written = queries.predict(
         files, model, out, pixel_scale=pixel_scale, rejects=rejects, device=device
     )
-    print(f"{len(table)} rows in {out}")
+    print(written)
 
 
 def anomaly(

@@ -16,9 +16,10 @@ RecipeName = Annotated[
 PixelScale = Annotated[
     float, Parameter(help="Arcsec per pixel of JPEG and PNG; FITS files know theirs.")
 ]
-RejectsTable = Annotated[
-    Path | None,
-    Parameter(help="Table (.csv or .parquet) of rows that could not be read, and why."),
+_REJECTS = "Table (.csv or .parquet) of rows that could not be read, and why"
+RejectsTable = Annotated[Path | None, Parameter(help=f"{_REJECTS}.")]
+RejectsBeside = Annotated[
+    Path | None, Parameter(help=f"{_REJECTS}; beside --out, as NAME.rejects.csv, if left out.")
 ]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
 

@@ -1,30 +1,8 @@
-"""Commands for posteriors of galaxies: posterior, infer."""
+"""The command that asks a posterior of galaxies: infer."""
 
 from pathlib import Path
 
 from .options import Device, Json, show
-
-
-def posterior(*, survey: Path, embeddings: Path, out: Path, device: Device = "auto") -> None:
-    """Learn the joint posterior of redshift, mass, age, metallicity and star formation.
-
-    From any of image, spectrum and g, r, z photometry, by flow matching. Labels are the survey's
-    columns redshift, log_mstar [dex(Msun), formed], age [Gyr], log_zsol [dex(solar)] and log_ssfr
-    [dex(1/yr)], or what its catalogue says of them, *_catalogue.
-
-    Parameters
-    ----------
-    survey
-        Survey store; its head-train part is learned from.
-    embeddings
-        Folder that `appulse embed --survey` wrote for it.
-    out
-        Run folder; an unfinished run there goes on.
-    """
-    from .. import posteriors
-
-    posteriors.posterior(survey, embeddings, out, device=device)
-    print(out)
 
 
 def infer(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .options import Device, Files, Json, PixelScale, PrecisionName, RejectsTable, show
+from .options import Device, Files, Json, PixelScale, PrecisionName, RejectsBeside, show
 
 
 def convert(checkpoint: str, out: Path) -> None:
@@ -31,7 +31,7 @@ def embed(
     out: Path,
     survey: Path | None = None,
     pixel_scale: PixelScale = 0.262,
-    rejects: RejectsTable = None,
+    rejects: RejectsBeside = None,
     device: Device = "auto",
     precision: PrecisionName | None = None,
 ) -> None:
@@ -60,17 +60,18 @@ def embed(
         raise ValueError("give files to embed, or --survey; one of them")
     if survey is not None:
         pipeline.embed(survey, model, out, device=device, precision=precision or "auto")
-    else:
-        queries.embed_files(
-            files or [],
-            model,
-            out,
-            pixel_scale=pixel_scale,
-            rejects=rejects,
-            device=device,
-            precision=precision or "float32",
-        )
-    print(out)
+        print(out)
+        return
+    written = queries.embed_files(
+        files or [],
+        model,
+        out,
+        pixel_scale=pixel_scale,
+        rejects=rejects,
+        device=device,
+        precision=precision or "float32",
+    )
+    print(written)
 
 
 def index(embeddings: Files, *, out: Path) -> None:

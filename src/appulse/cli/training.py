@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .. import pipeline
+from .. import pipeline, posteriors
 from ..recipes import Recipe
 from .options import Device
 from .settings import with_settings
@@ -74,4 +74,25 @@ def align(
         the recipe `paper`, whose trunks stay as they are.
     """
     pipeline.align(survey, spectrum, out, recipe, image_run=image, device=device)
+    print(out)
+
+
+@with_settings(posterior="posterior")
+def posterior(
+    *, survey: Path, embeddings: Path, out: Path, recipe: Recipe, device: Device = "auto"
+) -> None:
+    """Learn the joint posterior of redshift, mass, age, metallicity and star formation.
+
+    From any of image, spectrum and g, r, z photometry, by flow matching.
+
+    Parameters
+    ----------
+    survey
+        Survey store; its head-train part is learned from.
+    embeddings
+        Folder that `appulse embed --survey` wrote for it.
+    out
+        Run folder; an unfinished run there goes on.
+    """
+    posteriors.posterior(survey, embeddings, out, recipe.posterior, device=device)
     print(out)

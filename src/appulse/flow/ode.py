@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# A field gets the state of some rows, their times (one for all, or one each) and which rows of
-# the initial state they are.
+# A field gets the state of some rows, their times (one for all, or one each, with axes to broadcast
+# against the state's leading ones) and which rows of the initial state they are.
 Rows = Tensor | slice
 Field = Callable[[Tensor, Tensor, Rows], Tensor]
 
@@ -111,7 +111,7 @@ def _trial(field: Field, x: Tensor, t: Tensor, h: Tensor, rows: Tensor) -> tuple
     state = x
     for node, weights in zip(_NODES, _STAGES, strict=True):
         state = x + wide * _combine(weights, slopes) if slopes else x
-        slopes.append(field(state, t + node * h, rows))
+        slopes.append(field(state, _wide(t + node * h, x)[..., 0], rows))
     return state, wide * _combine(_ERROR, slopes)
 
 

@@ -47,11 +47,12 @@ def image_objective(
 def _require_room(store: SurveyStore, crops: CropConfig, patch: int) -> None:
     images = to_nanomaggies(store.take(store.rows("encoder-train")[:1], ["images"])["images"])
     size = min(images.flux.shape[2:])
-    if size < crops.whole:
-        raise ValueError(
-            f"images of {size} pixels are smaller than crops of {crops.whole}: simulate with "
-            f"--size 152, or --objective.crops.whole {size // patch * patch}"
-        )
+    for name, side in (("whole", crops.whole), ("part", crops.part)):
+        if size < side:
+            raise ValueError(
+                f"images of {size} pixels are smaller than crops of {side}: simulate with "
+                f"--size 152, or --objective.crops.{name} {size // patch * patch}"
+            )
 
 
 def flux_batches(

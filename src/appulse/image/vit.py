@@ -14,6 +14,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ..counts import require_counts
 from ..transformer import Block, StochasticDepth, sincos_position
 
 SOFTENING = 0.01  # nanomaggies per pixel, near the sky noise
@@ -34,6 +35,9 @@ class VisionTransformerConfig:
     class_token: bool = False  # one more token, before the patches, for the whole image
     layer_scale: float | None = None  # where the branches' factors start; None for no factors
     norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        require_counts(self, "size", "patch", "width", "depth", "heads")
 
     @property
     def patches(self) -> int:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..counts import at_least_one, require_counts
 from ..training.loop import TrainingConfig, train
 from ..training.run import RunFolder, digest, save_tensors
 from .ensemble import learn_noise
@@ -42,8 +43,7 @@ class FitConfig:
     checks: int = 25  # how often validation looks for the best weights
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "checks"):
-            at_least_one(getattr(self, name), name)
+        require_counts(self, "batch_size", "checks")
         if self.steps is not None:
             at_least_one(self.steps, "steps")
         if not (self.average > 0 and 0 < self.validation < 1):
@@ -64,17 +64,6 @@ class PosteriorConfig:
 
     def __post_init__(self) -> None:
         at_least_one(self.members, "members")
-
-
-def at_least_one(count: int, name: str) -> int:
-    """The count.
-
-    Raises:
-        ValueError: If it is less than one.
-    """
-    if count < 1:
-        raise ValueError(f"{name} is {count}; expected 1 or more")
-    return count
 
 
 class Rows(NamedTuple):
@@ -271,9 +260,9 @@ class BestWeights:
     @torch.no_grad()
     def look(self, estimator: Estimator) -> dict[str, float]:
         """The validation loss, always on the same noise, times and masks."""
-        with torch.random.fork_rng():
+        u, evidence, pull = self.rows
+        with torch.random.fork_rng([u.device] if u.is_cuda else []):
             torch.manual_seed(self.seed)
-            u, evidence, pull = self.rows
             loss = estimator.loss(u, _some(evidence), pull, VALIDATION_DRAWS).item()
         if loss < self.loss:
             self.loss = loss

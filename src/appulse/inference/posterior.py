@@ -18,13 +18,14 @@ from dacite import from_dict
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..counts import at_least_one
 from ..device import resolve_device
 from ..progress import track
 from ..training.run import load_weights, read_config, save_tensors, write_json
 from .ensemble import carry, log_mean_density
 from .estimator import Condition, Estimator
 from .evidence import Block, Context, Evidence, Kind, gather
-from .fitting import FitConfig, PosteriorConfig, Rows, at_least_one, fit_estimators, training_rows
+from .fitting import FitConfig, PosteriorConfig, Rows, fit_estimators, training_rows
 from .peak import find_peak
 from .prior import Prior
 from .truncation import prior_from
@@ -100,7 +101,7 @@ class Posterior:
                 raise ValueError(f"no row has {name!r}; leave that block out")
         members = []
         for k in range(config.members):
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(config.seed + k)
                 members.append(Estimator(len(prior.names), rows.evidence.kinds, config.estimator))
         rows = rows._replace(pull=members[0].learn_scales(rows.u, rows.evidence))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..survey.spectra import Spectra
 from .masked import weighted_error
-from .stem import Patches
+from .stem import Patches, WeightedStem
 from .transformer import SpectrumTransformer, SpectrumTransformerConfig
 
 
@@ -31,6 +31,8 @@ class CausalModel(nn.Module):
             raise ValueError("expected a causal transformer: set `causal` of its configuration")
         self.ahead = -(-config.patch // config.stride)
         self.trunk = SpectrumTransformer(config)
+        if isinstance(self.trunk.stem, WeightedStem):
+            self.trunk.stem.mask_token.requires_grad_(False)  # nothing is hidden here
         self.head = nn.Linear(config.width, self.trunk.stem.row)
 
     def forward(self, patches: Patches) -> Float[Tensor, "B N P"]:

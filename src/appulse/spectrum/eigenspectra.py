@@ -110,7 +110,7 @@ class Eigenspectra:
                 f"{self.highest:.4g}, since the templates begin at {self.blue:.0f} Å"
             )
         zero = np.log1p(self.highest)
-        first, last = (int(np.rint((zero - np.log1p(z)) / GRID.bin)) for z in (high, low))
+        first, last = (max(int(np.rint((zero - np.log1p(z)) / GRID.bin)), 0) for z in (high, low))
         shifts = slice(first, last + 1)
         parts = [self._fit(spectra[i : i + BATCH], shifts) for i in range(0, len(spectra), BATCH)]
         gain, alone, bins = (torch.cat(part) for part in zip(*parts, strict=True))

@@ -47,7 +47,7 @@ class MaskedModel(nn.Module):
     @torch.no_grad()
     def validate(self, spectra: Spectra) -> dict[str, float]:
         """Loss on these spectra, the same chunks hidden each time."""
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return {"validation_loss": self.loss(spectra).item()}
 

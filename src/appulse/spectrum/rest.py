@@ -10,13 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..progress import track
 from ..survey.spectra import Spectra
 from ..survey.store import SurveyStore
-from ..training.run import save_tensors
+from ..training.run import load_tensors, save_tensors
 from ..units import desi_grid
 from .redshift import DICTIONARY, ENOUGH, DictionaryConfig, ShiftDictionary, learn_dictionary
 
@@ -216,7 +215,7 @@ def learn_measures(
         save_tensors(run / DICTIONARY, learn_dictionary(store, dictionary).state_dict())
     if rest is not None and not (run / REST).exists():
         made = ShiftDictionary(dictionary)
-        made.load_state_dict(load_file(run / DICTIONARY))
+        made.load_state_dict(load_tensors(run / DICTIONARY))
         spectra = store.take(store.rows("encoder-train")[:ENOUGH], ["spectra"])["spectra"]
         redshift = rest_redshift(made, made.measure(spectra)[0])
         save_tensors(run / REST, RestSpace(rest).fit(spectra, redshift).state_dict())

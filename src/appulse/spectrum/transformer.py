@@ -9,6 +9,7 @@ from typing import Literal
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ..counts import require_counts
 from ..survey.spectra import Spectra
 from ..transformer import Block
 from ..units import DESI_PIXELS
@@ -27,6 +28,9 @@ class SpectrumTransformerConfig:
     heads: int = 6
     stem: Literal["weighted", "standard"] = "weighted"  # ours, or SpecFormer's
     causal: bool = False  # patches see bluer ones only, and the objective is the next one
+
+    def __post_init__(self) -> None:
+        require_counts(self, "patch", "stride", "width", "depth", "heads")
 
     @property
     def patches(self) -> int:

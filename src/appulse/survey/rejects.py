@@ -55,9 +55,7 @@ class Rejects:
         """
         if self.strict:
             where = f"{file}" if row is None else f"{file}, row {row}"
-            raise RejectedRowError(
-                f"{where}: {reason}; leave it out, or have such rows set aside (rejects)"
-            )
+            raise RejectedRowError(f"{where}: {reason}; leave it out")
         self.rows.append(Reject(str(file), row, reason))
 
     @contextmanager

@@ -49,8 +49,26 @@ def mostly_masked(ids: np.ndarray, mask: Bool[np.ndarray, "B ..."], what: str) -
     """Raises ValueError, naming the rows, where more than half of the pixels are masked."""
     bad = np.flatnonzero(masked_fraction(mask) > MASKED_LIMIT)
     if len(bad):
-        named = ", ".join(f"{i} (id {ids[i]})" for i in bad[:5])
         raise ValueError(
             f"{len(bad)} of {len(ids)} rows have more than half of their {what} pixels masked "
-            f"or not finite: rows {named}{', ...' if len(bad) > 5 else ''}; leave them out"
+            f"or not finite: rows {_named(ids, bad)}; leave them out"
         )
+
+
+def require_embedded(
+    ids: np.ndarray, vectors: Float[np.ndarray, "B D"]
+) -> Float[np.ndarray, "B D"]:
+    """The same vectors; raises ValueError, naming the rows, where they are not finite."""
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"{len(bad)} of {len(ids)} rows have no good pixels where the model looks: rows "
+            f"{_named(ids, bad)}; leave them out"
+        )
+    return vectors
+
+
+def _named(ids: np.ndarray, rows: Int[np.ndarray, "N"]) -> str:
+    """The first few rows."""
+    few = ", ".join(f"{i} (id {ids[i]})" for i in rows[:5])
+    return few if len(rows) <= 5 else f"{few}, ..."

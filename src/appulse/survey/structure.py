@@ -17,6 +17,7 @@ from .images import Images
 from .photometry import APERTURES, SOFTENING, aperture_fluxes, colours_and_growth
 from .resample import to_scale
 from .rgb import to_flux
+from .spectra import Spectra
 
 RINGS = (0.4, 1.0, 1.5, 2.0, 2.6, 3.3, 4.2, 5.2, 6.5, 8.0, 9.4)  # edges, arcsec
 MODES = (0, 1, 2, 3)  # maxima around a ring
@@ -32,6 +33,13 @@ def structure(images: Images) -> Float[np.ndarray, "B S"]:
     images = to_scale(to_flux(images))
     light = np.arcsinh(aperture_fluxes(images) / SOFTENING)
     return np.hstack([colours_and_growth(light), azimuthal_modes(images)]).astype(np.float32)
+
+
+def structure_of(galaxies: Images | Spectra) -> Float[np.ndarray, "B S"]:
+    """Structure of images; of spectra nothing, S is 0."""
+    if isinstance(galaxies, Images):
+        return structure(galaxies)
+    return np.empty((len(galaxies), 0), np.float32)
 
 
 def azimuthal_modes(images: Images) -> Float[np.ndarray, "B S"]:

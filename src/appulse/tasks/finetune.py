@@ -31,6 +31,7 @@ from .probes import MLPProbe
 from .targets import Targets
 
 FEWEST = 60  # labelled galaxies
+FEWEST_KNOWN = 20  # of those for each property
 FEWEST_SCORED = 8  # of those held out: fewer make no interval
 
 TRAINING = TrainingConfig(  # of the last blocks
@@ -60,7 +61,7 @@ def finetune(
         model: Any with a tower for these galaxies; it stays as it is.
         galaxies: Images or spectra; rows of one id are one galaxy, and are never on both sides.
             That the model saw none of them is the caller's to see to, as `labelled_survey` does.
-        y: Properties, shape (B, P), NaN where unknown, or class names, shape (B,).
+        y: Properties, shape (B, P), not finite where unknown, or class names, shape (B,).
         names: Of the properties, or of the one class.
         out: Folder for the result, and for the run from which an interrupted training goes on.
         blocks: Last blocks of the tower that learn, with its pooling; 0 leaves it as it is.
@@ -72,14 +73,17 @@ def finetune(
         a warning says so.
 
     Raises:
-        ValueError: If there are too few galaxies, or more blocks are to learn than there are.
+        ValueError: If there are too few galaxies, or too few of whom a property is known, or more
+            blocks are to learn than there are.
     """
     count = len(np.unique(galaxies.ids))
     if count < FEWEST:
         raise ValueError(f"there are {count} labelled galaxies; expected {FEWEST} or more")
+    y = _known(y, names, galaxies.ids)
     tower, about = _tower_for(model, galaxies)
-    if blocks > len(tower.trunk.blocks):
-        raise ValueError(f"{blocks} blocks are to learn; the tower has {len(tower.trunk.blocks)}")
+    most = len(tower.trunk.blocks)
+    if not 0 <= blocks <= most:
+        raise ValueError(f"{blocks} blocks are to learn; the tower has {most}, and 0 is the least")
     seen = _seen(tower, galaxies, y.ndim == 1, resolve_device(device))
     fit, stop, test = parts_of(galaxies.ids, training.seed)
     probe = MLPProbe.fit(seen[fit], y[fit], seen[stop], y[stop], training.seed)
@@ -90,7 +94,21 @@ def finetune(
     return tuned, _scores(tuned.predict(galaxies[test], device=device), y[test], names)
 
 
-@torch.inference_mode()
+def _known(y: Targets, names: Sequence[str], ids: np.ndarray) -> Targets:
+    """The same with NaN wherever a property is unknown; each is known of enough galaxies."""
+    if y.ndim == 1:
+        return y
+    finite = np.isfinite(y)
+    for name, column in zip(names, finite.T, strict=True):
+        if (count := len(np.unique(ids[column]))) < FEWEST_KNOWN:
+            raise ValueError(
+                f"{name} is known of {count} galaxies; expected {FEWEST_KNOWN} or more: leave it "
+                "out, or label others"
+            )
+    return np.where(finite, y, np.nan)
+
+
+@torch.no_grad()  # parameters that move in inference mode could not learn afterwards
 def _seen(
     tower: Any, galaxies: Galaxies, classes: bool, place: torch.device
 ) -> Float[np.ndarray, "B _"]:

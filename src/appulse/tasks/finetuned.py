@@ -17,11 +17,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..align.model import Model, ModelConfig, structure_of
+from ..align.model import Model, ModelConfig
 from ..align.towers import SpectrumTower
 from ..device import fast_products, resolve_device
 from ..progress import track
 from ..search.embeddings import Modality
+from ..survey.structure import structure_of
 from ..training.run import load_weights, read_config, save_tensors, write_json
 from .labelled import Galaxies
 from .network import mlp

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..counts import require_counts
 from ..device import Precision, autocast, fast_products, resolve_device
 from ..progress import bar
 from . import distribution
@@ -50,6 +51,9 @@ class TrainingConfig:
     validate_every: int = 100  # steps
     patience: int | None = None  # validations without a better one that end it; see EarlyStopping
     save_every: float = field(default=60.0, compare=False)  # seconds
+
+    def __post_init__(self) -> None:
+        require_counts(self, "steps", "batch_size", "accumulate", "log_every", "validate_every")
 
     def order(self, step: int) -> dict[str, Any]:
         """What a `BatchOrder` needs: from a step on, without end, this rank's share."""
@@ -220,10 +224,8 @@ class _State:
         """Learning rate and weight decay of each group; a first step of rate 0 is left out."""
         config = self.config
         factor = warmup_cosine(self.step + 1, config.steps, config.warmup, config.floor)
-        last = (
-            config.weight_decay if config.final_weight_decay is None else config.final_weight_decay
-        )
-        decay = CosineSchedule(config.weight_decay, last, config.steps)(self.step)
+        start, last = config.weight_decay, config.final_weight_decay
+        decay = CosineSchedule(start, start if last is None else last, config.steps)(self.step)
         for group in self.optimizer.param_groups:
             rests = group["last_layer"] and self.step < config.rest
             group["lr"] = 0.0 if rests else factor * config.learning_rate * group["rate"]

@@ -23,10 +23,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..files import atomic_path
+from ..files import atomic_path, drop_leftovers, remove
 from ..provenance import provenance
 from .distribution import Sharding, by_first_rank, gathered, rank
 from .tensorboard import tensorboard
+
+FILES = ("config.json", "about.json", "metrics.jsonl", "resume.safetensors", "weights.safetensors")
+PREPARED = ("dictionary.safetensors", "rest.safetensors", "cache")  # what stages put there first
 
 
 class RunFolder:
@@ -35,22 +38,41 @@ class RunFolder:
     def __init__(self, path: str | Path, config: dict[str, Any]):
         """Opens `path` for a run of this configuration, new or begun.
 
+        What a kill left of unfinished writes goes. A run that ended before its first logged step
+        gives way to one of another configuration, and so does what it prepared.
+
         Raises:
             ValueError: If the folder holds a run of another configuration.
         """
         self.path = Path(path)
         self.config = json.loads(json.dumps(config))
         there = read_config(self.path) if (self.path / "config.json").exists() else None
-        if there is not None and _compared(there) != _compared(self.config):
+        other = there is not None and _compared(there) != _compared(self.config)
+        if other and not self._untaught:
             raise ValueError(
                 f"{self.path} holds a run with another configuration "
                 f"({_difference(_compared(there), _compared(self.config))}); "
                 "choose another folder, or delete this one"
             )
         self._board: Any = None
-        by_first_rank(self._describe)
+        by_first_rank(lambda: self._open(anew=other))
 
-    def _describe(self) -> None:
+    @property
+    def _untaught(self) -> bool:
+        """Whether a run was opened here and nothing came of it."""
+        begun = {"config.json", "about.json"}
+        found = {path.name for path in self.path.iterdir() if not path.name.startswith(".")}
+        return begun <= found <= begun | set(PREPARED)
+
+    def _open(self, anew: bool) -> None:
+        for name in FILES + PREPARED:
+            drop_leftovers(self.path / name)
+        for shards in self.path.glob(".resume-*"):
+            shutil.rmtree(shards)
+        if self.finished:
+            self._forget_resume()
+        for name in PREPARED if anew else ():
+            remove(self.path / name)
         write_json(self.path / "config.json", self.config)
         write_json(self.path / "about.json", provenance())
 
@@ -66,10 +88,13 @@ class RunFolder:
 
     def _finish(self, weights: dict[str, Tensor]) -> None:
         save_tensors(self.path / "weights.safetensors", weights)
-        (self.path / "resume.safetensors").unlink(missing_ok=True)
-        self._forget_shards()
+        self._forget_resume()
         if self._board:
             self._board.close()
+
+    def _forget_resume(self) -> None:
+        (self.path / "resume.safetensors").unlink(missing_ok=True)
+        self._forget_shards()
 
     def save(self, tensors: dict[str, Tensor], step: int, sharding: Sharding = "replicate") -> None:
         """Writes the state from which step `step` follows."""
@@ -115,7 +140,7 @@ class RunFolder:
         path = self.path / "resume.safetensors"
         step = _saved_step(path) if path.exists() else None
         by_first_rank(lambda: self._forget_after(step))
-        return None if step is None else (load_file(path), step)
+        return None if step is None else (load_tensors(path), step)
 
     def _load_shards(self, layouts: dict[str, Tensor]) -> tuple[dict[str, Tensor], int] | None:
         from .sharding import load_shards
@@ -147,8 +172,11 @@ class RunFolder:
 
 
 def _saved_step(path: Path) -> int:
-    with safe_open(path, "pt") as file:
-        return int(file.metadata()["step"])
+    try:
+        with safe_open(path, "pt") as file:
+            return int(file.metadata()["step"])
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}; delete it to start the run anew") from error
 
 
 def save_tensors(
@@ -162,7 +190,10 @@ def save_tensors(
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         with atomic_path(path) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode  # by the umask, of which safetensors takes no notice
             save_file(plain, temporary, metadata)
+            temporary.chmod(mode)
     except (OSError, SafetensorError) as error:
         raise _unwritten(path, plain, error) from error
 
@@ -186,14 +217,18 @@ def read_config(path: Path) -> dict[str, Any]:
     """The configuration of a run folder.
 
     Raises:
-        ValueError: If there is none, or it is not JSON.
+        ValueError: If there is none, or it is not a JSON object.
     """
+    file = path / "config.json"
     try:
-        return json.loads((path / "config.json").read_text())
+        config = json.loads(file.read_text())
     except FileNotFoundError:
         raise ValueError(f"{path} is not a run folder: it has no config.json") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path / 'config.json'} is not JSON: {error}") from error
+        raise ValueError(f"{file} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{file} holds a {type(config).__name__}; expected the settings of a run")
+    return config
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -241,10 +276,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _compared(config: Any) -> Any:
-    """All but how often to save."""
+    """All but how often to save, and what follows from the rest: surveys, from the weights."""
     if not isinstance(config, dict):
         return config
-    return {name: _compared(value) for name, value in config.items() if name != "save_every"}
+    left = ("save_every", "trained_on")
+    return {name: _compared(value) for name, value in config.items() if name not in left}
 
 
 def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:
