@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -196,6 +197,20 @@ def test_pictures_show_true_spectra_beside_generated_ones(run, plots):
     assert np.corrcoef(true, gaussian_filter1d(truth.filled()[0], 4.0))[0, 1] > 0.999
     assert made.shape == true.shape
     assert all(len(axes.lines) == 1 for axes in free.axes)
+
+
+def test_test_galaxies_without_an_embedding_are_left_out(run, folder, tmp_path, monkeypatch):
+    for modality in ("image", "spectrum"):
+        embeddings = Embeddings.read(run.embeddings / f"test-{modality}.parquet")
+        vectors = embeddings.vectors.copy()
+        vectors[0 if modality == "image" else 1] = np.nan
+        replace(embeddings, vectors=vectors).write(tmp_path / f"test-{modality}.parquet")
+    shown = []
+    monkeypatch.setattr(posteriors, "posterior_plots", lambda *args: shown.append(args) or [])
+    posteriors.pictures(run.survey, tmp_path, folder, device="cpu")
+    ((_, evidence, theta),) = shown
+    assert len(evidence) == len(theta) == len(embeddings) - 2
+    assert evidence.ids.tolist() == embeddings.ids[2:].tolist()
 
 
 def test_a_survey_without_redshifts_is_refused(run, galaxies, tmp_path):

@@ -31,7 +31,7 @@ from .tasks.folder import require_own
 from .tasks.generate import CONFIG as GENERATING
 from .tasks.generate import Generator
 from .tasks.observed import Observed, observed
-from .tasks.properties import CONFIG, GalaxyPosterior
+from .tasks.properties import CONFIG, NO_EVIDENCE, NOT_LEARNED, GalaxyPosterior
 from .training.run import digest, load_weights
 
 PHOTOMETRIC_ERRORS = (0.003, 0.1)  # relative, of a survey's photometry
@@ -145,17 +145,21 @@ def pictures(
     *,
     device: str = "auto",
 ) -> list[Plot]:
-    """Calibration and a corner of the posterior, and generated spectra, on test galaxies."""
+    """Calibration and a corner of the posterior, and generated spectra, on test galaxies.
+
+    Those whose labels and embeddings are all known.
+    """
     store, asked = SurveyStore.open(survey), GalaxyPosterior.load(posterior, device)
     targets = asked.posterior.about["targets"]
     values = store.columns(list(targets.values()), "test")
     theta = np.stack([values[column] for column in targets.values()], 1)
-    known = np.flatnonzero(np.isfinite(theta).all(1))[:PICTURED]
     images, spectra = (
         Embeddings.read(embeddings / f"test-{modality}.parquet")
         for modality in ("image", "spectrum")
     )
-    plots = posterior_plots(asked, observed(images, spectra)[known], theta[known])
+    evidence = observed(images, spectra)
+    known = np.flatnonzero(np.isfinite(theta).all(1) & evidence.whole)[:PICTURED]
+    plots = posterior_plots(asked, evidence[known], theta[known])
     if generator is None:
         return plots
     few, made = known[:SHOWN], Generator.load(generator, device)
@@ -188,7 +192,8 @@ def infer(
         samples: Whether to write them all.
 
     Returns:
-        How many galaxies there are, without evidence, novel, and at an edge.
+        How many galaxies there are, without evidence, with evidence that was not learned
+        together, novel, and at an edge.
 
     Raises:
         ValueError: If there is nothing to infer from, the embeddings are of another model, the
@@ -225,11 +230,13 @@ def _chunks(n: int) -> Iterator[range]:
 
 def _joined(paths: list[Path], out: Path) -> dict[str, int]:
     """Writes the parts as one table, Parquet without holding them all; counts what to look at."""
-    counts = dict.fromkeys(("galaxies", "without evidence", "novel", "at an edge"), 0)
+    named = ("galaxies", "without evidence", "not learned together", "novel", "at an edge")
+    counts = dict.fromkeys(named, 0)
     for path in paths:
-        table = pq.read_table(path, columns=["evidence", "novel", "at_edge"])
-        found = [column.to_numpy() for column in table.columns]
-        sums = len(found[0]), (found[0] == "").sum(), found[1].sum(), (found[2] != "").sum()
+        table = pq.read_table(path, columns=["reason", "novel", "at_edge"])
+        reason, novel, edge = (column.to_numpy() for column in table.columns)
+        why = (reason == NO_EVIDENCE).sum(), (reason == NOT_LEARNED).sum()
+        sums = len(reason), *why, novel.sum(), (edge != "").sum()
         counts = {k: v + int(more) for (k, v), more in zip(counts.items(), sums, strict=True)}
     tables = map(pq.read_table, paths)
     if out.suffix == ".parquet":

@@ -49,6 +49,16 @@ def test_the_band_holds_calibrated_bins_and_not_others(samples, truth):
     assert outside(pit(0.6 * samples, truth)) > 0.15
 
 
+@pytest.mark.parametrize("draws", [24, 29])
+def test_ranks_that_the_bins_do_not_divide_are_drawn_flat(samples, truth, draws):
+    ranks = sbc_ranks(samples[:, :draws], truth)
+    figure = rank_histograms(ranks, draws, ["a", "b"])
+    band = figure.axes[0].patches[0]
+    counts = np.concatenate([heights(axes) for axes in figure.axes])
+    inside = (counts >= band.get_y()) & (counts <= band.get_y() + band.get_height())
+    assert inside.mean() > 0.9
+
+
 def test_coverage_is_drawn_as_it_is(samples, truth):
     curve = coverage(samples, truth)
     joint = Coverage(curve.level, curve.inside[:, 0])

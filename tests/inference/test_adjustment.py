@@ -110,3 +110,14 @@ def test_coordinates_are_inverse_to_each_other_and_know_their_slope(spiky):
         jacobian = torch.autograd.functional.jacobian(lambda v: one.r(v[None, None])[0, 0], u[0, i])
         expected = torch.linalg.slogdet(jacobian).logabsdet.item()
         assert coordinates.log_slope(u)[0, i].item() == pytest.approx(expected)
+
+
+def test_evidence_is_scaled_by_the_rows_that_have_it():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(300, 1)), 100 + rng.normal(size=(300, 2))
+    b[50:] = np.nan
+    evidence = gather({"a": a, "b": b})
+    adjustment = RegressionAdjustment(1, evidence.kinds)
+    adjustment.learn(torch.from_numpy(a).float(), evidence)
+    assert adjustment.mean.numpy() == pytest.approx([a.mean(), *b[:50].mean(0)], rel=1e-4)
+    assert adjustment.sd.numpy() == pytest.approx([a.std(), *b[:50].std(0)], rel=1e-4)

@@ -1,6 +1,7 @@
 import json
 import signal
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from appulse.inference.estimator import Estimator, EstimatorConfig
 from appulse.inference.fitting import BestWeights, FitConfig
 from appulse.inference.posterior import CHUNK, Posterior, PosteriorConfig
 from appulse.inference.prior import IndependentPrior, Normal, Uniform
+from appulse.training.run import load_weights, save_tensors
 
 SMALL = EstimatorConfig(width=32, depth=2, condition=32, time_power=0.0)
 QUICK = PosteriorConfig(SMALL, FitConfig(steps=400, batch_size=128, learning_rate=5e-3))
@@ -410,3 +412,52 @@ def test_weights_of_another_version_are_named(posterior, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="weights that do not fit its settings"):
         Posterior.load(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def apart():
+    """Half of the rows have one block, half the other; 19 rows have both."""
+    theta = PRIOR.sample(200, 0).numpy()
+    image, spectrum = theta.copy(), theta[:, :1].copy()
+    image[:90], spectrum[109:] = np.nan, np.nan
+    few = replace(QUICK, fit=replace(QUICK.fit, steps=2))
+    return Posterior.fit(theta, {"image": image, "spectrum": spectrum}, PRIOR, few, device="cpu")
+
+
+def test_evidence_that_too_few_rows_had_together_is_refused(apart, tmp_path):
+    both = {"image": np.ones((3, 2)), "spectrum": np.ones((3, 1))}
+    both["spectrum"][0] = np.nan
+    assert apart.answers(both).tolist() == [True, False, False]
+    apart.save(tmp_path)
+    for asked in (apart, Posterior.load(tmp_path, "cpu")):
+        for ask in (
+            asked.sample,
+            asked.map,
+            asked.intervals,
+            partial(asked.log_prob, X[[0, 0, 0]]),
+        ):
+            with pytest.raises(ValueError, match="row 1 has image and spectrum, which too few"):
+                ask(both)
+        assert asked.sample(image=both["image"], n=5).shape == (3, 5, 2)
+
+
+def test_older_posteriors_refuse_nothing(apart, tmp_path):
+    apart.save(tmp_path)
+    older = {n: w for n, w in load_weights(tmp_path).items() if not n.endswith("held")}
+    save_tensors(tmp_path / "weights.safetensors", older)
+    again = Posterior.load(tmp_path, "cpu")
+    assert again.answers(image=np.ones((1, 2)), spectrum=np.ones((1, 1))).all()
+
+
+def test_refitting_learns_what_came_together_since(apart):
+    theta = PRIOR.sample(20, 1).numpy()
+    both = {"image": theta, "spectrum": theta[:, :1]}
+    assert not apart.answers(both).any()
+    assert apart.refit(theta, both, FitConfig(steps=2)).answers(both).all()
+
+
+def test_loading_leaves_random_numbers_alone(apart, tmp_path):
+    apart.save(tmp_path)
+    before = torch.get_rng_state()
+    Posterior.load(tmp_path, "cpu")
+    assert torch.equal(torch.get_rng_state(), before)

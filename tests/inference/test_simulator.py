@@ -11,7 +11,7 @@ from appulse.inference.novelty import novelty
 from appulse.inference.posterior import PosteriorConfig
 from appulse.inference.prior import IndependentPrior, Uniform
 from appulse.inference.simulations import run_simulations
-from appulse.inference.simulator import CHECKED, infer
+from appulse.inference.simulator import infer, predictive_check
 
 PRIOR = IndependentPrior({"a": Uniform(-10.0, 10.0)})
 CONFIG = PosteriorConfig(
@@ -130,7 +130,7 @@ def test_inference_goes_on_from_its_folder(inference):
 
     calls = []
     again = infer(counted, PRIOR, X_OBS, 1500, rounds=2, config=CONFIG, folder=folder, device="cpu")
-    assert len(calls) == 2 + CHECKED  # a look at each round, and the predictive check
+    assert len(calls) == 3  # a look at each round, and at the predictive check
     assert np.array_equal(again.sample(10), found.sample(10))
 
 
@@ -139,14 +139,13 @@ def shifted(theta, rng):
     return theta + 0.1 * rng.normal(size=2)
 
 
-@pytest.mark.parametrize(
-    ("x_obs", "reason"), [([40.0, 40.0], "far outside"), ([3.0, -3.0], "far outside")]
-)
-def test_an_observation_outside_the_simulations_is_not_trusted(x_obs, reason):
+@pytest.mark.parametrize("rounds", [1, 3])
+@pytest.mark.parametrize("x_obs", [[40.0, 40.0], [-1e4, -1e4], [3.0, -3.0]])
+def test_an_observation_outside_the_simulations_is_not_trusted(x_obs, rounds):
     quick = replace(CONFIG, fit=replace(CONFIG.fit, steps=60))
-    found = infer(shifted, PRIOR, np.array(x_obs), 600, config=quick, device="cpu")
+    found = infer(shifted, PRIOR, np.array(x_obs), 600, rounds=rounds, config=quick, device="cpu")
     assert not found.trusted
-    assert any(reason in warning for warning in found.warnings)
+    assert any("far outside" in warning for warning in found.warnings)
     assert any("do not look like it" in warning for warning in found.warnings)
 
 
@@ -157,6 +156,36 @@ def test_false_alarms_are_as_rare_as_they_say():
     assert kstest(chances, "uniform").pvalue > 0.01
     assert novelty(np.full(4, 50.0), x).flagged
     assert novelty(x[0] + 1e-9, x).distance < 2
+
+
+def test_few_simulations_flag_what_is_farther_out_than_all_of_them():
+    sets = np.random.default_rng(0).normal(size=(400, 31, 2))
+    flagged = [novelty(x[0], x[1:]).flagged for x in sets]
+    assert np.mean(flagged) == pytest.approx(1 / 31, abs=0.025)
+    assert novelty(np.full(2, 50.0), sets[0]).flagged
+
+
+def test_the_check_is_simulated_by_all_processes(inference, tmp_path, monkeypatch):
+    source = """
+from multiprocessing import parent_process
+
+def simulate(theta, rng):
+    if parent_process() is None:
+        raise RuntimeError("not in a worker")
+    return theta + 0.1 * rng.normal(size=2)
+"""
+    (tmp_path / "toy_worker.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    simulator, (_, found) = import_module("toy_worker").simulate, inference
+    assert predictive_check(simulator, found.posterior, X_OBS, processes=2).distance < 10
+
+
+def test_the_check_of_each_observation_is_its_own(inference, tmp_path):
+    posterior = inference[1].posterior
+    for x_obs, flagged in ((X_OBS, False), (X_OBS + 5, True), (X_OBS, False)):
+        check = predictive_check(simulate, posterior, x_obs, folder=tmp_path)
+        assert check.flagged == flagged
+    assert len(list((tmp_path / "check").iterdir())) == 2
 
 
 def test_outputs_that_never_change_do_not_hide_a_difference():

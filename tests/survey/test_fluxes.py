@@ -87,8 +87,17 @@ def test_noise_on_top_has_the_size_it_says():
         np.arange(20_000).astype(str), np.tile(FLUX[:1], (20_000, 1)), np.full((20_000, 3), 0.1)
     )
     noisy = fluxes.noisier(np.full(20_000, 0.05))
-    np.testing.assert_allclose(noisy.error, np.hypot(0.1, 0.05 * fluxes.flux))
+    np.testing.assert_allclose(noisy.error, np.hypot(0.1, 0.05 * np.abs(noisy.flux)))
     np.testing.assert_allclose((noisy.flux - fluxes.flux).std(0), 0.05 * FLUX[0], rtol=0.03)
+
+
+def test_quoted_errors_do_not_tell_the_colours_without_noise():
+    rng = np.random.default_rng(0)
+    flux = np.exp(rng.normal(size=(5000, 3)))
+    fluxes = Fluxes(np.arange(5000).astype(str), flux, np.full(flux.shape, 1e-9))
+    noisy = fluxes.noisier(np.full(5000, 0.1))
+    told = np.log(noisy.error[:, 0] / noisy.error[:, 1]) - np.log(flux[:, 0] / flux[:, 1])
+    assert told.std() == pytest.approx(0.1 * 2**0.5, rel=0.1)
 
 
 def test_shapes_must_match():

@@ -83,11 +83,13 @@ def test_what_does_not_fit_is_refused(generator, tmp_path):
         Generator.load(tmp_path)
 
 
-def test_galaxies_without_redshift_are_left_out_and_images_must_be_known():
+def test_galaxies_without_redshift_are_left_out_and_images_must_be_known(tmp_path):
     spectra, z, images, _ = galaxies(60)
     z[:5] = np.nan
     quick = PosteriorConfig(QUICK.estimator, FitConfig(steps=2))
-    made = Generator.fit(spectra, z, images, quick, REST, device="cpu")
+    made = Generator.fit(spectra, z.astype(np.float32), images, quick, REST, device="cpu")
+    made.save(tmp_path)
+    assert Generator.load(tmp_path, "cpu").sample(2).shape == (1, 2, 4)
     images.vectors[7] = np.nan
     with pytest.raises(ValueError, match="1 of 60 images have no embedding, such as"):
         made.sample(2, images)

@@ -9,7 +9,7 @@ from appulse.inference.fitting import FitConfig, PosteriorConfig
 from appulse.search.embeddings import Embeddings
 from appulse.survey.fluxes import Fluxes
 from appulse.tasks.observed import observed
-from appulse.tasks.properties import GalaxyPosterior, _kept
+from appulse.tasks.properties import NO_EVIDENCE, NOT_LEARNED, GalaxyPosterior, _kept
 
 N, D = 1200, 3
 QUICK = PosteriorConfig(
@@ -99,6 +99,31 @@ def test_galaxies_unlike_the_others_are_flagged(fitted):
     table = fitted.infer(observed(image, spectrum, photometry), 20).to_pydict()
     assert np.flatnonzero(table["novel"])[0] == 7 or table["novel"][7]
     assert table["novelty"][7] < 0.01
+
+
+def test_among_few_galaxies_what_is_farther_than_all_is_flagged():
+    *evidence, truth = galaxies(60)
+    quick = replace(QUICK, fit=FitConfig(steps=3))
+    fitted = GalaxyPosterior.fit(observed(*evidence), truth, COLUMNS, quick, device="cpu")
+    image, spectrum, photometry, _ = galaxies(200, seed=2)
+    image.vectors[7] = 100.0
+    novel = fitted.infer(observed(image, spectrum, photometry), 20)["novel"].to_numpy()
+    assert novel[7]
+    assert novel.mean() < 0.12  # three kinds of evidence, each 1 in 61 by chance
+
+
+def test_evidence_not_learned_together_is_a_reason_and_no_end():
+    image, spectrum, photometry, truth = galaxies(120)
+    image.vectors[:60], spectrum.vectors[60:] = np.nan, np.nan
+    quick = replace(QUICK, fit=FitConfig(steps=3))
+    some = observed(image, spectrum, photometry)
+    fitted = GalaxyPosterior.fit(some, truth, COLUMNS, quick, device="cpu")
+    image, spectrum, photometry, _ = galaxies(4, seed=1)
+    image.vectors[0], spectrum.vectors[1] = np.nan, np.nan
+    image.vectors[2], spectrum.vectors[2], photometry.flux[2] = np.nan, np.nan, np.nan
+    table = fitted.infer(observed(image, spectrum, photometry), 20).to_pydict()
+    assert table["reason"] == ["", "", NO_EVIDENCE, NOT_LEARNED]
+    assert np.isfinite(table["redshift"]).tolist() == [True, True, False, False]
 
 
 def test_leaving_the_labels_range_is_said(fitted):

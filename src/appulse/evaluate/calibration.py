@@ -21,8 +21,12 @@ BINS = 20
 
 @rc_context(STYLE)
 def rank_histograms(ranks: Int[np.ndarray, "B D"], samples: int, names: Sequence[str]) -> Figure:
-    """SBC ranks of each parameter, with the band that holds 99 % of calibrated bins."""
-    return _histograms((ranks + 0.5) / (samples + 1), names, "rank of the truth / samples")
+    """SBC ranks of each parameter, with the band that holds 99 % of calibrated bins.
+
+    Ranks are spread at random, as `pit` does: bins hold equal numbers of them only by chance.
+    """
+    spread = np.random.default_rng(0).random(ranks.shape)
+    return _histograms((ranks + spread) / (samples + 1), names, "rank of the truth / samples")
 
 
 @rc_context(STYLE)

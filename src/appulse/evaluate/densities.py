@@ -31,7 +31,9 @@ CHUNK = 250  # galaxies sampled at a time
 
 
 def densities(study: Study, posteriors: Sequence[Path], galaxies: int) -> list[Method]:
-    """Ours and spline flows, scored on the first so many test galaxies whose labels are all known.
+    """Ours and spline flows, scored on the first so many test galaxies that they can be.
+
+    Those whose labels, and whose evidence of the kind, are all known.
 
     Args:
         study: The galaxies.
@@ -73,15 +75,15 @@ def evidence_of(study: Study, asked: GalaxyPosterior) -> tuple[Observed, np.ndar
 def _ours(study: Study, path: Path, galaxies: int, seed: int) -> list[Predictions]:
     asked = GalaxyPosterior.load(path, study.device)
     evidence, theta = evidence_of(study, asked)
-    rows = np.flatnonzero(np.isfinite(theta).all(axis=1))[:galaxies]
     made = []
-    for title, blocks in evidence_subsets(evidence[rows]).items():
+    for title, blocks in evidence_subsets(evidence).items():
         modality = cast(Modality, title)
         start = time.process_time()
-        log_density = asked.posterior.log_prob(theta[rows], blocks)
+        rows = _known(theta, *blocks.values())[:galaxies]
+        log_density = asked.posterior.log_prob(theta[rows], _some(blocks, rows))
         error = [
-            crps(asked.posterior.sample(_some(blocks, i), DRAWS, seed=seed), theta[rows][i])
-            for i in np.array_split(np.arange(len(rows)), -(-len(rows) // CHUNK))
+            crps(asked.posterior.sample(_some(blocks, i), DRAWS, seed=seed), theta[i])
+            for i in np.array_split(rows, -(-len(rows) // CHUNK))
         ]
         values = {"posterior": log_density} | {
             f"{name}{CRPS}": e
@@ -95,6 +97,11 @@ def _ours(study: Study, path: Path, galaxies: int, seed: int) -> list[Prediction
             )
         )
     return made
+
+
+def _known(*columns: Float[np.ndarray, "B _"]) -> np.ndarray:
+    """Rows of which all numbers are known."""
+    return np.flatnonzero(np.isfinite(np.hstack(columns)).all(axis=1))
 
 
 def _some(blocks: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -112,7 +119,7 @@ def _spline(
 ) -> list[Predictions]:
     x, start = features(), time.process_time()
     theta = {p: np.stack([c[n] for n in names], axis=1) for p, c in study.labels.items()}
-    known = {part: np.flatnonzero(np.isfinite(t).all(axis=1)) for part, t in theta.items()}
+    known = {part: _known(t, x[part]) for part, t in theta.items()}
     train, validation = (
         (x[part][known[part]], theta[part][known[part]]) for part in ("head-train", "validation")
     )

@@ -55,7 +55,8 @@ class RegressionAdjustment(nn.Module):
 
     Regression adjustment (Beaumont, Zhang & Balding 2002), here as coordinates of the flow: a
     linear Gaussian posterior is r ~ N(0, I) exactly, other ones are nearer to it than before. Each
-    subset of the evidence has a fit of its own, made on the rows that hold it all.
+    subset of the evidence has a fit of its own, made on the rows that hold it all; where too few
+    do, r = u, as if there were no evidence.
 
     With `outliers`, residuals may be far beyond their usual size, as those of redshifts are: the
     fit is by Cauchy weights, and residuals are a mixture of small and large ones. That is done for
@@ -87,7 +88,7 @@ class RegressionAdjustment(nn.Module):
         self.register_buffer("share", torch.zeros(subsets, dim))
 
     def learn(self, u: Float[Tensor, "B D"], evidence: Evidence) -> Float[Tensor, "B P D"]:
-        """Fits every subset of the evidence that some rows hold.
+        """Fits every subset of the evidence that two rows or more hold.
 
         Where a fit to a part of a subset does better, the subset takes that.
 
@@ -95,10 +96,12 @@ class RegressionAdjustment(nn.Module):
             How far each row pulled each fit towards itself. Rows lie nearer to the fit than new
             ones do; who learns from them without taking that back becomes too sure.
         """
-        features = _features(evidence).double()
-        self.mean, sd = features.mean(0).float(), features.std(0).float()
+        features, widths = _features(evidence).double(), _widths(evidence)
+        known = features.where(evidence.present.repeat_interleave(widths, 1), torch.nan)
+        mean = known.nanmean(0)
+        self.mean, sd = mean.float(), (known - mean).square().nanmean(0).sqrt().float()
         self.sd = torch.where(sd > 1e-6 * self.mean.abs(), sd, torch.ones_like(sd))
-        x, u, widths = (features - self.mean) / self.sd, u.double(), _widths(evidence)
+        x, u = (features - self.mean) / self.sd, u.double()
         rest = u[:, None].repeat(1, len(self.constant), 1)
         pull = torch.zeros(rest.shape)
         for subset, blocks, rows in evidence.subsets():

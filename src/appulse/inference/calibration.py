@@ -28,7 +28,10 @@ class Coverage:
 
     @property
     def deviation(self) -> float:
-        """Largest distance from the diagonal; chance alone makes about .8 / √B of it."""
+        """Largest distance from the diagonal.
+
+        Chance alone makes about .8 / √B of it for one parameter, more for the worst of several.
+        """
         level = self.level.reshape(-1, *(1,) * (self.inside.ndim - 1))
         return float(np.abs(self.inside - level).max())
 

@@ -48,7 +48,13 @@ class Condition(NamedTuple):
 
 
 class Estimator(nn.Module):
-    """Flow matching posterior estimation (Wildberger et al. 2023) in regression coordinates."""
+    """Flow matching posterior estimation (Wildberger et al. 2023) in regression coordinates.
+
+    Attributes:
+        held: Which subsets of the evidence enough training rows held, by number.
+    """
+
+    held: Tensor
 
     def __init__(self, dim: int, kinds: dict[str, Kind], config: EstimatorConfig):
         super().__init__()
@@ -58,6 +64,7 @@ class Estimator(nn.Module):
         sizes = VelocityConfig(dim, config.width, config.width, config.depth, config.condition)
         self.velocity = VelocityNetwork(sizes)
         self.noise = SubsetNoise(dim, 2 ** len(kinds))
+        self.register_buffer("held", torch.zeros(2 ** len(kinds), dtype=torch.bool))
 
     def learn_scales(self, u: Float[Tensor, "B D"], evidence: Evidence) -> Float[Tensor, "B P D"]:
         """Fits the regression and the standardisation of the inputs; before training.

@@ -1,6 +1,6 @@
 """What a posterior is conditioned on: named blocks of vectors or sets, some of which may lack.
 
-Shapes: B observations, N members of a set, F features, K blocks.
+Shapes: B observations, N members of a set, F features, K blocks, P = 2^K subsets of them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,6 +62,25 @@ class Evidence:
             blocks = torch.tensor([bool(subset >> k & 1) for k in range(len(self.kinds))])
             blocks = blocks.to(present.device)
             yield subset, blocks, (present | ~blocks).all(1)
+
+    def held(self, least: int) -> Bool[Tensor, "P"]:
+        """Which subsets at least so many rows hold, by number; the empty one never."""
+        return torch.tensor([False, *(rows.sum() >= least for *_, rows in self.subsets())])
+
+    def require(self, held: Bool[Tensor, "P"]) -> None:
+        """Refuses observations with another subset of the blocks than one of these.
+
+        Raises:
+            ValueError: Naming the blocks of the first.
+        """
+        unheld = ~held[self.subset]
+        if unheld.any():
+            row = int(unheld.nonzero()[0])
+            there = zip(self.kinds, self.present[row], strict=True)
+            raise ValueError(
+                f"row {row} has {' and '.join(name for name, has in there if has)}, which too few "
+                "rows had together in training; leave some of it out, or train on rows that have it"
+            )
 
     def keep(self, kept: Bool[Tensor, "B K"]) -> "Evidence":
         """The evidence without the blocks that are not kept."""

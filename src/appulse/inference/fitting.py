@@ -17,12 +17,12 @@ from ..training.loop import TrainingConfig, train
 from ..training.run import RunFolder, digest, save_tensors
 from .ensemble import learn_noise
 from .estimator import Estimator, EstimatorConfig
-from .evidence import Evidence
+from .evidence import Evidence, Kind
 from .prior import Prior
 
 VALIDATION_DRAWS = 16  # times per validation row
 LOSS = "validation_loss"  # its name beside the weights
-FEWEST = 20  # rows to learn from
+FEWEST = 20  # rows to learn from, in all and of a subset of the evidence
 NOISE_ROWS = 2048  # that the noise is fitted to after training, held-out ones first
 # Where there are several blocks: share of the rows that see all their evidence, and of those that
 # see one block; the others see a random part.
@@ -114,6 +114,16 @@ def training_rows(theta: Float[np.ndarray, "B D"], evidence: Evidence, prior: Pr
     return Rows(prior.normal(values).float(), evidence)
 
 
+def new_estimators(config: PosteriorConfig, dim: int, kinds: dict[str, Kind]) -> list[Estimator]:
+    """The untrained members of an ensemble; torch's random state stays as it was."""
+    members = []
+    for k in range(config.members):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed + k)
+            members.append(Estimator(dim, kinds, config.estimator))
+    return members
+
+
 def steps_for(rows: int, config: FitConfig) -> int:
     """Steps for so many rows: so many passes, or as the square root; 500 to 20,000."""
     if config.steps is not None:
@@ -141,6 +151,8 @@ def fit_estimators(
     Returns:
         The validation losses.
     """
+    for member in members:
+        member.held |= rows.evidence.held(FEWEST).to(member.held.device)
     count, rng = len(rows.u), torch.Generator().manual_seed(config.seed)
     rows = rows.take(torch.randperm(count, generator=rng)).to(device)
     held = _held_out(len(members), count, config.fit.validation).to(device)

@@ -24,11 +24,16 @@ class Novelty:
 
     distance: float  # to the nearest few, in units of the simulations' median
     chance: float  # share of simulations that are at least as far out
+    least: float = 0.0  # chance of what is farther out than all of them
 
     @property
     def flagged(self) -> bool:
-        """Whether so few are as far out that the observation counts as another kind of thing."""
-        return self.chance < ALARM
+        """Whether so few are as far out that the observation counts as another kind of thing.
+
+        Fewer than 100 simulations cannot tell a chance of 1 %; of them, none may be as far out,
+        and there are more false alarms: 1 in 21 among 20.
+        """
+        return self.chance < ALARM or self.chance <= self.least
 
     def __str__(self) -> str:
         return f"{self.distance:.3g} times the typical distance; chance {self.chance:.2g}"
@@ -39,6 +44,9 @@ class Neighbourhood:
 
     Distances are in units of the robust spread of each output; outputs that are constant in the
     simulations count by their absolute difference.
+
+    Attributes:
+        least: Chance of what is farther out than all of them.
     """
 
     def __init__(self, x: Float[np.ndarray, "N F"], seed: int = 0):
@@ -52,6 +60,7 @@ class Neighbourhood:
         own = self._tree.query(self._tree.data[rows], NEIGHBOURS + 1)[0]  # the nearest is itself
         self._unit = max(float(np.median(own[:, -1])), 1e-300)
         self._own = np.sort(own[:, -1]) / self._unit
+        self.least = 1 / (1 + len(self._own))
 
     def distance(self, x_obs: Float[np.ndarray, "B F"]) -> Float[np.ndarray, "B"]:
         """To the fifth neighbour, in units of the simulations' median."""
@@ -61,11 +70,11 @@ class Neighbourhood:
     def chance(self, distance: Float[np.ndarray, "B"]) -> Float[np.ndarray, "B"]:
         """Share of simulations at least that far out: a conformal p-value, exact for any x."""
         nearer = np.searchsorted(self._own, distance)
-        return (1 + len(self._own) - nearer) / (1 + len(self._own))
+        return (1 + len(self._own) - nearer) * self.least
 
 
 def novelty(x_obs: Float[np.ndarray, "F"], x: Float[np.ndarray, "N F"], seed: int = 0) -> Novelty:
     """Compares the observation's distance to its fifth neighbour with those of simulations."""
     around = Neighbourhood(x, seed)
     distance = around.distance(x_obs[None])
-    return Novelty(float(distance[0]), float(around.chance(distance)[0]))
+    return Novelty(float(distance[0]), float(around.chance(distance)[0]), around.least)

@@ -6,7 +6,6 @@ Shapes: B observations, S samples, D parameters, L levels.
 import copy
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from dacite import from_dict
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..counts import at_least_one
@@ -25,7 +24,7 @@ from ..training.run import load_weights, read_config, save_tensors, write_json
 from .ensemble import carry, log_mean_density
 from .estimator import Condition, Estimator
 from .evidence import Block, Context, Evidence, Kind, gather
-from .fitting import FitConfig, PosteriorConfig, Rows, fit_estimators, training_rows
+from .fitting import FitConfig, PosteriorConfig, Rows, fit_estimators, new_estimators, training_rows
 from .peak import find_peak
 from .prior import Prior
 from .truncation import prior_from
@@ -81,7 +80,7 @@ class Posterior:
 
         Flow matching (Lipman et al. 2023; Wildberger et al. 2023) in u, where the prior is
         N(0, I). With several named blocks of evidence, random subsets are hidden in training,
-        so that the result answers for any subset.
+        so that the result answers for any subset that 20 rows or more hold; see `answers`.
 
         Args:
             theta: Parameters, in the units of the prior.
@@ -99,11 +98,7 @@ class Posterior:
         for name, there in zip(rows.evidence.kinds, rows.evidence.present.any(0), strict=True):
             if not there:
                 raise ValueError(f"no row has {name!r}; leave that block out")
-        members = []
-        for k in range(config.members):
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(config.seed + k)
-                members.append(Estimator(len(prior.names), rows.evidence.kinds, config.estimator))
+        members = new_estimators(config, len(prior.names), rows.evidence.kinds)
         rows = rows._replace(pull=members[0].learn_scales(rows.u, rows.evidence))
         for member in members[1:]:
             member.load_state_dict(dict(members[0].named_buffers()), strict=False)  # the scales
@@ -138,10 +133,16 @@ class Posterior:
         device: str,
     ) -> "Posterior":
         place = resolve_device(device)
-        with ExitStack() as stack:
-            folder = Path(run or stack.enter_context(tempfile.TemporaryDirectory()))
-            losses = fit_estimators(members, rows, config, folder, place)
+        with tempfile.TemporaryDirectory() as temporary:
+            losses = fit_estimators(members, rows, config, Path(run or temporary), place)
         return cls(prior, rows.evidence.kinds, config, members, losses, place)
+
+    def answers(self, context: Context = None, **blocks: Block) -> Bool[np.ndarray, "B"]:
+        """Which observations have evidence that 20 training rows had together; others are refused.
+
+        Nothing was learned of what two blocks say together where they never came together.
+        """
+        return self.members[0].held.cpu()[self._gather(context, blocks).subset].numpy()
 
     def sample(
         self, context: Context = None, n: int = 1000, *, seed: int = 0, **blocks: Block
@@ -244,8 +245,9 @@ class Posterior:
             raise ValueError(f"{path} holds no posterior; expected a folder that `save` wrote")
         kinds = {name: Kind(**kind) for name, kind in saved["evidence"].items()}
         config = from_dict(PosteriorConfig, saved["config"])
-        dim, sizes = len(saved["names"]), config.estimator
-        members: Any = nn.ModuleList(Estimator(dim, kinds, sizes) for _ in range(config.members))
+        members: Any = nn.ModuleList(new_estimators(config, len(saved["names"]), kinds))
+        for k in range(config.members):  # older ones did not keep it, and refuse nothing
+            weights.setdefault(f"{k}.held", torch.ones(2 ** len(kinds), dtype=torch.bool))
         try:
             members.load_state_dict(weights)
         except RuntimeError as error:
@@ -253,10 +255,8 @@ class Posterior:
                 f"{path} holds weights that do not fit its settings: it is damaged, or another "
                 "version of appulse wrote it; fit it again"
             ) from error
-        prior, losses = prior_from(saved["posterior"]), saved["validation"]
-        return cls(
-            prior, kinds, config, list(members), losses, resolve_device(device), saved["about"]
-        )
+        prior, place = prior_from(saved["posterior"]), resolve_device(device)
+        return cls(prior, kinds, config, list(members), saved["validation"], place, saved["about"])
 
     def _gather(self, context: Context, blocks: dict[str, Block]) -> Evidence:
         if context is not None and blocks:
@@ -279,6 +279,7 @@ class Posterior:
         self, evidence: Evidence, samples: int
     ) -> Iterator[tuple[slice, list[Condition]]]:
         """What each member makes of a few observations at a time, with progress if many."""
+        evidence.require(self.members[0].held.cpu())
         total = len(evidence)
         chunks = (range(s.start, s.stop) for s in _slices(total, max(CHUNK // samples, 1)))
         for chunk in chunks if total <= SILENT else track(chunks, "posteriors", total):

@@ -21,6 +21,7 @@ from .novelty import TooFewError
 
 Simulator: TypeAlias = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 CHUNK = 100  # simulations of one task, and of one file
+THETA = "theta.npz"  # in the folder
 
 
 class Failure(NamedTuple):
@@ -85,9 +86,18 @@ def run_simulations(
     return _sorted(theta, outputs)
 
 
+def kept_theta(folder: Path) -> Float[np.ndarray, "N D"] | None:
+    """Parameters of the simulations that a folder keeps; None if there are none."""
+    file = folder / THETA
+    if not file.exists():
+        return None
+    with np.load(file, allow_pickle=False) as there:
+        return there["theta"]
+
+
 def _claim(folder: Path, theta: np.ndarray, seed: int) -> None:
     """Marks the folder as that of these parameters."""
-    file, mine = folder / "theta.npz", {"theta": theta, "seed": np.array(seed)}
+    file, mine = folder / THETA, {"theta": theta, "seed": np.array(seed)}
     if not file.exists():
         with atomic_path(file) as temporary:
             np.savez(temporary, **mine)  # type: ignore[arg-type]

@@ -5,16 +5,18 @@ Shapes: N simulations, D parameters, F outputs.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
+from ..training.run import digest
 from .novelty import Novelty, TooFewError, novelty
 from .posterior import Posterior, PosteriorConfig
 from .prior import Prior
-from .simulations import Simulations, Simulator, run_simulations
-from .truncation import TruncatedPrior
+from .simulations import Simulations, Simulator, kept_theta, run_simulations
+from .truncation import EmptyBoxError, TruncatedPrior
 
 MARGIN = 0.25  # of the box around the posterior's samples, in units of its width
 SAMPLES = 2000
@@ -73,14 +75,16 @@ def infer(
 
     Each later round draws from the prior cut to a box around the posterior so far (Miller et al.
     2021; Deistler et al. 2022), which needs no correction; earlier simulations in the box are
-    kept. A posterior of several rounds answers for this observation only.
+    kept. A posterior of several rounds answers for this observation only. Where the prior has no
+    mass in the box, as it may be far from all simulations, no round follows.
 
     Args:
         simulator: From parameters (D,) and a `numpy.random.Generator` to numbers (F,). What it
             raises, or returns as NaN, is set aside with the reason.
         n: Simulations in all, shared evenly among the rounds.
         processes: That simulate; see `run_simulations`.
-        folder: Keeps simulations and training, so that an interrupted call goes on.
+        folder: Keeps simulations and training, so that an interrupted call goes on and a finished
+            one simulates nothing again but the first of each round, to compare.
         seed: Of the simulations, and of the training if `config` is not given.
 
     Returns:
@@ -111,14 +115,22 @@ def infer(
     posterior = fitted(prior, 0)
     for k in range(1, rounds):
         box = truncated(prior, posterior, x_obs)
+        if box is None:
+            break  # the warnings say how far out the observation is
         pool = _joined(pool, simulated(box, share, k), box)
         posterior = fitted(box, k)
-    check = predictive_check(simulator, posterior, x_obs, seed=seed)
+    how: dict[str, Any] = {"seed": seed, "processes": processes, "folder": place}
+    check = predictive_check(simulator, posterior, x_obs, **how)
     return Inference(posterior, x_obs, pool, novelty(x_obs, first.x), check)
 
 
-def truncated(prior: Prior, posterior: Posterior, x_obs: Float[np.ndarray, "F"]) -> TruncatedPrior:
-    """The prior inside a box, in u, that holds the posterior of this observation with a margin."""
+def truncated(
+    prior: Prior, posterior: Posterior, x_obs: Float[np.ndarray, "F"]
+) -> TruncatedPrior | None:
+    """The prior inside a box, in u, that holds the posterior of this observation with a margin.
+
+    None where the prior has no mass in it.
+    """
     samples = torch.from_numpy(posterior.sample(x_obs[None], SAMPLES)[0])
     u = prior.normal(samples)
     low, high = u.amin(0), u.amax(0)
@@ -127,7 +139,10 @@ def truncated(prior: Prior, posterior: Posterior, x_obs: Float[np.ndarray, "F"])
     if isinstance(posterior.prior, TruncatedPrior):  # a box never grows again
         low = torch.maximum(low, posterior.prior.low)
         high = torch.minimum(high, posterior.prior.high)
-    return TruncatedPrior(prior, low, high)
+    try:
+        return TruncatedPrior(prior, low, high)
+    except EmptyBoxError:
+        return None
 
 
 def predictive_check(
@@ -137,14 +152,22 @@ def predictive_check(
     *,
     n: int = CHECKED,
     seed: int = 0,
+    processes: int = 1,
+    folder: Path | None = None,
 ) -> Novelty:
     """Where the observation lies among simulations from its posterior (Gelman et al. 1996).
 
-    Infinitely far where too many of them fail.
+    Infinitely far where too many of them fail. The folder keeps the simulations for each
+    observation, with their parameters, which come out a little differently on another machine.
     """
-    theta = posterior.sample(x_obs[None], n, seed=seed)[0]
+    asked = torch.tensor([*x_obs, *posterior.losses, n, seed], dtype=torch.float64)
+    where = folder and folder / "check" / digest({"asked": asked})
+    theta = kept_theta(where) if where else None
+    if theta is None:
+        theta = posterior.sample(x_obs[None], n, seed=seed)[0]
+    how: dict[str, Any] = {"seed": seed + 1_000_003, "processes": processes, "folder": where}
     try:
-        return novelty(x_obs, run_simulations(simulator, theta, seed=seed + 1_000_003).x)
+        return novelty(x_obs, run_simulations(simulator, theta, **how).x)
     except TooFewError:
         return Novelty(np.inf, 0.0)
 

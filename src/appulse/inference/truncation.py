@@ -9,6 +9,12 @@ from torch import Tensor
 from .correlated import CorrelatedPrior
 from .prior import TINY, IndependentPrior, LogNormal, Marginal, Normal, Positive, Prior, Uniform
 
+LEAST = 1e-12  # mass of a box in each parameter; float64 tells few values of a smaller one apart
+
+
+class EmptyBoxError(ValueError):
+    """A box holds next to nothing of the prior."""
+
 
 class TruncatedPrior(Prior):
     """`prior` inside a box of its u, renormalised; the density's shape inside stays.
@@ -18,13 +24,18 @@ class TruncatedPrior(Prior):
     """
 
     def __init__(self, prior: Prior, low: Float[Tensor, "D"], high: Float[Tensor, "D"]):
-        """Takes the box in u, where the prior is N(0, I)."""
+        """Takes the box in u, where the prior is N(0, I).
+
+        Raises:
+            EmptyBoxError: If the box holds no prior mass.
+        """
         self.prior, self.low, self.high = prior, low.double().cpu(), high.double().cpu()
         self.names = prior.names
         self._start = torch.special.ndtr(self.low)
         self._range = torch.special.ndtr(self.high) - self._start
-        if not (self._range > TINY).all():
-            raise ValueError(f"the box from {low.tolist()} to {high.tolist()} holds no prior mass")
+        if not (self._range > LEAST).all():
+            box = f"from {low.tolist()} to {high.tolist()}"
+            raise EmptyBoxError(f"the box {box} holds no prior mass")
 
     def theta(self, u: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
         """The prior's map after the probit map of the box."""

@@ -84,10 +84,14 @@ class Fluxes:
         return cls(positions_of(table).ids, value, spread)
 
     def noisier(self, relative: Float[np.ndarray, "B"], seed: int = 0) -> "Fluxes":
-        """With Gaussian noise of this size, relative to the flux, on top."""
-        extra = relative[:, None] * np.abs(self.flux)
+        """With Gaussian noise of this size, relative to the flux, on top.
+
+        The errors are relative to the noisy flux, as a catalogue quotes them: those of the true one
+        would give away the colours without noise.
+        """
         noise = np.random.default_rng(seed).standard_normal(self.flux.shape)
-        return Fluxes(self.ids, self.flux + extra * noise, np.hypot(self.error, extra))
+        flux = self.flux + relative[:, None] * np.abs(self.flux) * noise
+        return Fluxes(self.ids, flux, np.hypot(self.error, relative[:, None] * np.abs(flux)))
 
     def features(self) -> Float[np.ndarray, "B 6"]:
         """Asinh magnitudes (Lupton et al. 1999) without their zero point, and log10 S/N.

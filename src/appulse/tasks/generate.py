@@ -72,7 +72,7 @@ class Generator:
         names = ("redshift", "log_brightness", *(f"h{k}" for k in range(space.config.components)))
         scales = zip(names, theta.mean(0), theta.std(0), strict=True)
         marginals: dict[str, Marginal] = {n: Normal(float(m), float(s)) for n, m, s in scales}
-        marginals["redshift"] = Positive(redshift.mean(), redshift.std(), NEAREST)
+        marginals["redshift"] = Positive(float(redshift.mean()), float(redshift.std()), NEAREST)
         prior, context = IndependentPrior(marginals), _context(images.evidence)
         posterior = Posterior.fit(theta, context, prior, config, run=run, device=device)
         posterior.about = {"model_hash": images.model_hash}

@@ -39,6 +39,11 @@ class Observed:
         """Which galaxies have any evidence."""
         return np.any([np.isfinite(block[:, 0]) for block in self.blocks.values()], axis=0)
 
+    @property
+    def whole(self) -> Bool[np.ndarray, "B"]:
+        """Which galaxies have all of the evidence."""
+        return np.all([np.isfinite(block[:, 0]) for block in self.blocks.values()], axis=0)
+
     def digest(self) -> str:
         """Names galaxies and evidence."""
         ids = torch.frombuffer(bytearray("\n".join(self.ids).encode()), dtype=torch.uint8)

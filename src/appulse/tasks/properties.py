@@ -26,6 +26,8 @@ NEAREST = 0.003  # redshift below which its posterior bends, to stay above 0
 LEVELS = (0.68, 0.95)
 QUANTILES = (0.5, *(q for level in LEVELS for q in ((1 - level) / 2, (1 + level) / 2)))
 SUFFIXES = ("", *(f"_{end}_{100 * level:.0f}" for level in LEVELS for end in ("low", "high")))
+NO_EVIDENCE = "no evidence"
+NOT_LEARNED = f"fewer than {FEWEST} galaxies learned from had this evidence together"
 CONFIG = PosteriorConfig(
     EstimatorConfig(dropout=0.1, outliers=True),
     FitConfig(passes=330.0, batch_size=1024, learning_rate=3e-3, weight_decay=0.3),
@@ -131,41 +133,47 @@ class GalaxyPosterior:
         `redshift` is the median, `redshift_low_68` and `redshift_high_68` end the interval that
         holds 68 %; `redshift_samples` are draws, if asked for. `evidence` names what was there;
         `novelty` is the chance that a galaxy like those learned from looks as odd, and `novel`
-        says that it is under 1 %; `at_edge` names parameters whose 95 % interval leaves the range
-        of the labels learned from. Galaxies without evidence have NaN.
+        says that it is under 1 %, or that some evidence is farther out than that of all of them,
+        who may be too few to tell 1 %; `at_edge` names parameters whose 95 % interval leaves the
+        range of the labels learned from. Galaxies without evidence, or with evidence that too few
+        of those learned from had together, have NaN, and `reason` says so.
 
         Raises:
             ValueError: If the embeddings are of another model.
         """
         self.require(evidence)
-        known, names = evidence.known, self.posterior.prior.names
-        draws = np.full((len(evidence), n, len(names)), np.nan)
-        if known.any():
-            draws[known] = self.posterior.sample(dict(evidence[known].blocks), n, seed=seed)
+        reason, names = self._reason(evidence), self.posterior.prior.names
+        draws, asked = np.full((len(evidence), n, len(names)), np.nan), reason == ""
+        if asked.any():
+            draws[asked] = self.posterior.sample(dict(evidence[asked].blocks), n, seed=seed)
         ends = np.quantile(draws, QUANTILES, axis=1)
-        columns = {"id": evidence.ids, "evidence": _evidence_of(evidence)}
+        columns = {"id": evidence.ids, "evidence": _evidence_of(evidence), "reason": reason}
         for k, name in enumerate(names):
             marks = zip(SUFFIXES, ends[:, :, k], strict=True)
             columns |= {f"{name}{what}": values for what, values in marks}
             if samples:
                 columns[f"{name}_samples"] = draws[:, :, k].copy()
-        chance = self.novelty(evidence)
-        columns |= {"novelty": chance, "novel": chance < ALARM, "at_edge": self._at_edge(ends)}
+        chances = self._chances(evidence)
+        chance, least = _smallest(chances), [self._around[n].least for n in evidence.blocks]
+        columns |= {"novelty": chance, "novel": (chance < ALARM) | (chances <= least).any(1)}
+        columns["at_edge"] = self._at_edge(ends)
         return _table(columns, self._described())
 
-    def novelty(self, evidence: Observed) -> Float[np.ndarray, "B"]:
-        """Chance that a galaxy like those learned from looks as odd; NaN without evidence.
+    def _reason(self, evidence: Observed) -> np.ndarray:
+        """Why each galaxy has no posterior; nothing where it has one."""
+        known, answered = evidence.known, np.zeros(len(evidence), bool)
+        if known.any():
+            answered[known] = self.posterior.answers(dict(evidence[known].blocks))
+        return np.where(answered, "", np.where(known, NOT_LEARNED, NO_EVIDENCE))
 
-        Each block has its own; the smallest counts, times the number of blocks (Bonferroni).
-        """
+    def _chances(self, evidence: Observed) -> Float[np.ndarray, "B K"]:
+        """That a galaxy like those learned from looks as odd in each block; NaN without it."""
         chances = np.full((len(evidence), len(evidence.blocks)), np.nan)
         for k, (name, block) in enumerate(evidence.blocks.items()):
             rows, around = np.isfinite(block[:, 0]), self._around[name]
             if rows.any():
                 chances[rows, k] = around.chance(around.distance(block[rows]))
-        smallest = np.where(np.isnan(chances), np.inf, chances).min(1)
-        count = np.isfinite(chances).sum(1)
-        return np.where(count > 0, np.minimum(smallest * np.maximum(count, 1), 1), np.nan)
+        return chances
 
     def _at_edge(self, ends: Float[np.ndarray, "Q B P"]) -> np.ndarray:
         """Names of the parameters whose widest interval leaves the labels' range."""
@@ -179,6 +187,13 @@ class GalaxyPosterior:
         about = self.posterior.about
         targets = {f"label_{name}": column for name, column in about["targets"].items()}
         return {"model_hash": str(about["model_hash"]), **targets}
+
+
+def _smallest(chances: Float[np.ndarray, "B K"]) -> Float[np.ndarray, "B"]:
+    """Of each galaxy's blocks, times their number (Bonferroni); NaN without any."""
+    count = np.isfinite(chances).sum(1)
+    smallest = np.where(np.isnan(chances), np.inf, chances).min(1)
+    return np.where(count > 0, np.minimum(smallest * np.maximum(count, 1), 1), np.nan)
 
 
 def _kept(block: Float[np.ndarray, "B F"]) -> Float[np.ndarray, "N F"]:
