@@ -22,9 +22,9 @@ HEADLINES = {
     ("appulse", "spectrum → image", "partner", "top-10"),
     ("appulse, k-NN", "image", "redshift", "R²"),
     ("appulse, MLP probe", "image", "redshift", "R²"),
-    ("g, r, z boosting", "image", "redshift", "R²"),
-    ("aperture boosting", "image", "redshift", "R²"),
-    ("aperture MLP", "image", "redshift", "R²"),
+    ("g, r, z, boosting", "image", "redshift", "R²"),
+    ("apertures, boosting", "image", "redshift", "R²"),
+    ("apertures, MLP probe", "image", "redshift", "R²"),
     ("appulse, redshift coordinate", "spectrum", "redshift", "within .003"),
     ("template cross-correlation", "spectrum", "redshift", "within .003"),
 }
