@@ -11,28 +11,14 @@ def samples():
     return {"wide": wide, "narrow": [1.5, -2.0] + 0.01 * rng.normal(size=(4000, 2))}
 
 
-def shares(axes, samples):
-    """Of the samples inside each contour: 95 and 68 % of each posterior in turn."""
-    paths = [path for lines in axes.collections for path in lines.get_paths()]
-    return [path.contains_points(s).mean() for path, s in zip(paths, samples, strict=True)]
-
-
 def test_contours_hold_their_share_of_the_samples(samples):
     figure = corner(samples, ["a", "b"], np.array([1.5, -2.0]))
-    drawn = [samples["wide"]] * 2 + [samples["narrow"]] * 2
-    assert shares(figure.axes[2], drawn) == pytest.approx([0.95, 0.68] * 2, abs=0.06)
-
-
-def test_contours_hold_their_share_of_heavy_tails(samples):
-    rng = np.random.default_rng(1)
-    far = rng.random(4000) < 0.1
-    drawn = rng.normal(size=(4000, 2)) * np.where(far, 30.0, 1.0)[:, None]
-    axes = corner({"heavy": drawn}, ["a", "b"]).axes[2]
-    assert shares(axes, [drawn] * 2) == pytest.approx([0.95, 0.68], abs=0.06)
-    outer = axes.collections[0].get_paths()[0].vertices
-    for ends, column in zip((axes.get_xlim(), axes.get_ylim()), outer.T, strict=True):
-        assert (ends[0] <= column).all()
-        assert (column <= ends[1]).all()
+    axes = figure.axes[2]  # b against a
+    shares = []
+    for lines, drawn in zip(axes.collections, samples.values(), strict=True):
+        # of the 95 % contour, then of the 68 % one
+        shares += [path.contains_points(drawn).mean() for path in lines.get_paths()]
+    assert shares == pytest.approx([0.95, 0.68] * 2, abs=0.06)
 
 
 def test_narrow_posteriors_are_drawn_narrow(samples):

@@ -30,6 +30,9 @@ def corner(
 ) -> Figure:
     """Marginal densities, each scaled to its peak, and contours that hold 68 and 95 %.
 
+    Of what lies within 3.5 standard deviations, by quantiles: the few samples beyond, of redshifts
+    say, would blur the others on any grid that shows them, so contours hold that much less of all.
+
     Args:
         samples: Of up to three posteriors, by name.
         names: Of the parameters.
@@ -38,7 +41,7 @@ def corner(
     size = len(names)
     figure = Figure(figsize=(1.5 * size, 1.5 * size), layout="constrained")
     grid = figure.subplots(size, size, squeeze=False)
-    views = [_view([drawn[:, k] for drawn in samples.values()], LEVELS[0]) for k in range(size)]
+    views = [_view([drawn[:, k] for drawn in samples.values()]) for k in range(size)]
     for i, j in np.ndindex(size, size):
         axes: Any = grid[i, j]
         if j > i:
@@ -59,17 +62,11 @@ def corner(
     return figure
 
 
-def _view(columns: Sequence[Float[np.ndarray, "S"]], level: float) -> tuple[float, float]:
-    """Range of an axis that shows all posteriors, whatever lies far out of each.
-
-    Where tails are heavy, wide enough for two axes to hold more than `level` of the samples.
-    """
-    tail = (1 - level) / 5  # four ends of two axes leave out less than may lie outside
-    quantiles = np.quantile(columns, [tail, 0.16, 0.5, 0.84, 1 - tail], axis=1)
-    first, low, middle, high, last = quantiles
-    start = np.minimum(middle - REACH * (middle - low), first)
-    end = np.maximum(middle + REACH * (high - middle), last)
-    return float(start.min()), float(end.max())
+def _view(columns: Sequence[Float[np.ndarray, "S"]]) -> tuple[float, float]:
+    """Range of an axis that shows all posteriors, whatever lies far out of each."""
+    low, middle, high = np.quantile(columns, [0.16, 0.5, 0.84], axis=1)
+    ends = middle - REACH * (middle - low), middle + REACH * (high - middle)
+    return float(ends[0].min()), float(ends[1].max())
 
 
 def _frame(
@@ -90,7 +87,7 @@ def _frame(
 
 def _marginal(axes: Axes, x: Float[np.ndarray, "S"], colour: str) -> None:
     """On a grid of its own range, so that narrow posteriors stay narrow beside wide ones."""
-    low, high = _view([x], LEVELS[1])
+    low, high = _view([x])
     count, edges = np.histogram(x, CELLS, (low, high))
     density = gaussian_filter(count.astype(float), SMOOTHING)
     axes.plot((edges[1:] + edges[:-1]) / 2, density / density.max(), color=colour, linewidth=1.2)
@@ -99,13 +96,10 @@ def _marginal(axes: Axes, x: Float[np.ndarray, "S"], colour: str) -> None:
 def _contours(
     axes: Axes, x: Float[np.ndarray, "S"], y: Float[np.ndarray, "S"], colour: str
 ) -> None:
-    """One for each level, on a grid that holds it, as far-out samples would blur the inner one."""
-    for level, width in zip(LEVELS, (0.7, 1.2), strict=True):
-        ranges = _view([x], level), _view([y], level)
-        count, *sides = np.histogram2d(x, y, CELLS, ranges)
-        density = gaussian_filter(count, SMOOTHING)
-        centres = [(edges[1:] + edges[:-1]) / 2 for edges in sides]
-        order = np.argsort(-density, axis=None)
-        held = count.ravel()[order].cumsum()
-        last = order[np.searchsorted(held, min(level * len(x), held[-1]))]  # of few, all at most
-        axes.contour(*centres, density.T, [density.ravel()[last]], colors=colour, linewidths=width)
+    count, x_edges, y_edges = np.histogram2d(x, y, CELLS, (_view([x]), _view([y])))
+    density = gaussian_filter(count, SMOOTHING)
+    centres = [(edges[1:] + edges[:-1]) / 2 for edges in (x_edges, y_edges)]
+    heights = np.sort(density.ravel())[::-1]
+    share = np.cumsum(heights) / heights.sum()
+    levels = [float(heights[np.searchsorted(share, level)]) for level in LEVELS]
+    axes.contour(*centres, density.T, levels, colors=colour, linewidths=(0.7, 1.2))

@@ -60,8 +60,8 @@ def posterior_plots(
         Plot(
             "Posterior of a galaxy",
             galaxy_corner(asked, evidence, theta, 0),
-            "A test galaxy: contours hold 68 and 95 % of the posterior; lines mark the catalogue's "
-            "values.",
+            "A test galaxy: contours hold 68 and 95 % of the posterior within 3.5 σ; lines mark "
+            "the catalogue's values.",
         ),
     ]
 
