@@ -177,10 +177,9 @@ def align(
             "training": asdict(training),
         },
     )
-    cache = out / "cache"
     if not run.finished:
         pairs, others = (
-            cache_pairs(cache / part, model, store, part, device, training.precision)
+            cache_pairs(out / "cache" / part, model, store, part, device, training.precision)
             for part in ("encoder-train", "validation")
         )
         everything = pairs.take(slice(None), ["image.features", "spectrum.features"])
@@ -196,7 +195,7 @@ def align(
             device=device,
             title="align",
         )
-    by_first_rank(lambda: shutil.rmtree(cache, ignore_errors=True))
+    by_first_rank(lambda: shutil.rmtree(out / "cache", ignore_errors=True))
 
 
 def _model_to_align(recipe: Recipe, spectrum_run: Path, image_run: Path | None) -> Model:

@@ -32,15 +32,6 @@ def test_numbers_keep_their_holes_and_rows_without_any_label_go(table):
     assert len(Labels.read(table, ["size"]).ids) == 5
 
 
-def test_infinite_numbers_are_unknown(tmp_path):
-    """log sSFR of a galaxy that forms no stars."""
-    columns = {"id": ["a", "b", "c"], "log_ssfr": [-np.inf, -10, np.inf], "z": [0.1, 0.2, np.nan]}
-    pq.write_table(pa.table(columns), tmp_path / "labels.parquet")
-    labels = Labels.read(tmp_path / "labels.parquet", ["log_ssfr", "z"])
-    assert labels.ids.tolist() == ["a", "b"]
-    np.testing.assert_array_equal(labels.y, [[np.nan, 0.1], [-10, 0.2]])
-
-
 def test_one_column_may_be_names(table):
     labels = Labels.read(table, ["kind"])
     assert labels.of(np.array(["elsewhere", "galaxy-00"])).tolist() == ["b", "a"]

@@ -21,7 +21,7 @@ from ..device import Precision, autocast, fast_products, resolve_device
 from ..image import preprocess as image_preprocess
 from ..spectrum import preprocess as spectrum_preprocess
 from ..survey.images import Images
-from ..survey.rows import require_embedded
+from ..survey.rows import require_finite
 from ..survey.spectra import Spectra
 from ..survey.structure import SETTINGS, structure_of
 from ..training.run import digest, load_weights, read_config
@@ -138,7 +138,8 @@ class Model(nn.Module):
         """
         spectra = _as_spectra(spectra)
         vectors = self.describe(spectra, device=device, precision=precision).vectors
-        return require_embedded(spectra.ids, vectors)
+        require_finite(spectra.ids, vectors, "have no good pixels where the model looks")
+        return vectors
 
     def redshift(self, spectra: Spectra | np.ndarray) -> Float[np.ndarray, "B"]:
         """Redshifts by the shift dictionary: a coordinate that the shared space blurs.

@@ -101,17 +101,22 @@ class Sample:
     def describe(self) -> dict[str, str]:
         """The protocol in words, for a report."""
         parts = {part: len(self.rows(part)) for part in ("encoder-train", *PARTS)}
-        left_out = sum(int((~kept).sum()) for kept in self.kept.values())
         how = "cell of the sky" if self.store.split.by == "sky" else "hashed id"
-        apart = f"{left_out:,} left out within {APART:.0f}″ of a galaxy of an earlier part"
-        if unplaced := sum(_unplaced(self.store, part) for part in ("encoder-train", *PARTS)):
-            apart += f"; {unplaced:,} have no position, so what is near them is not known"
-        if self.store.surveys == ["synthetic"]:
-            apart = "all simulated, so none is seen twice"
         return {
             "parts": ", ".join(f"{part} {n:,}" for part, n in parts.items()) + f", by {how}",
-            "duplicates": f"one row per id, and per place within 1″; {apart}",
+            "duplicates": f"one row per id, and per place within 1″; {self._apart()}",
         }
+
+    def _apart(self) -> str:
+        if self.store.surveys == ["synthetic"]:
+            return "all simulated, so none is seen twice"
+        left_out = sum(int((~kept).sum()) for kept in self.kept.values())
+        said = f"{left_out:,} left out within {APART:.0f}″ of a galaxy of an earlier part"
+        places = (_positions(self.store, part) for part in ("encoder-train", *PARTS))
+        unplaced = sum(int(np.isnan(place).any(axis=1).sum()) for place in places)
+        if unplaced:
+            said += f"; {unplaced:,} have no position, so what is near them is not known"
+        return said
 
 
 def labels_of(store: SurveyStore, part: str) -> Columns:
@@ -135,10 +140,6 @@ def crowded(
 
 def _sky(positions: Float[np.ndarray, "B 2"]) -> SkyCoord:
     return SkyCoord(positions * units.deg)
-
-
-def _unplaced(store: SurveyStore, part: str) -> int:
-    return int(np.isnan(_positions(store, part)).any(axis=1).sum())
 
 
 def _positions(store: SurveyStore, part: str) -> Float[np.ndarray, "B 2"]:

@@ -55,17 +55,13 @@ def mostly_masked(ids: np.ndarray, mask: Bool[np.ndarray, "B ..."], what: str) -
         )
 
 
-def require_embedded(
-    ids: np.ndarray, vectors: Float[np.ndarray, "B D"]
-) -> Float[np.ndarray, "B D"]:
-    """The same vectors; raises ValueError, naming the rows, where they are not finite."""
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+def require_finite(ids: np.ndarray, values: Float[np.ndarray, "B D"], why: str) -> None:
+    """Raises ValueError, naming the rows and saying why, where some values are not finite."""
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(bad):
         raise ValueError(
-            f"{len(bad)} of {len(ids)} rows have no good pixels where the model looks: rows "
-            f"{_named(ids, bad)}; leave them out"
+            f"{len(bad)} of {len(ids)} rows {why}: rows {_named(ids, bad)}; leave them out"
         )
-    return vectors
 
 
 def _named(ids: np.ndarray, rows: Int[np.ndarray, "N"]) -> str:

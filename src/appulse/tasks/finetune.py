@@ -95,7 +95,11 @@ def finetune(
 
 
 def _known(y: Targets, names: Sequence[str], ids: np.ndarray) -> Targets:
-    """The same with NaN wherever a property is unknown; each is known of enough galaxies."""
+    """NaN wherever a property is unknown, also where it is the logarithm of none: -inf.
+
+    Raises:
+        ValueError: If too few galaxies have one of them.
+    """
     if y.ndim == 1:
         return y
     finite = np.isfinite(y)

@@ -39,8 +39,6 @@ class Labels:
     def read(cls, path: Path, names: Sequence[str]) -> "Labels":
         """Columns of a table; rows without any label are left out.
 
-        Infinite numbers, such as the logarithm of no star formation, are unknown.
-
         Raises:
             ValueError: If ids or columns are missing, ids repeat, or the columns are neither
                 numbers nor one of names.
@@ -72,8 +70,7 @@ class Labels:
 def _targets(values: list[np.ndarray], names: Sequence[str]) -> tuple[Targets, np.ndarray]:
     if all(value.ndim == 1 and value.dtype.kind in "fiu" for value in values):
         y = np.stack(values, axis=1).astype(np.float64)
-        known = np.isfinite(y)
-        return np.where(known, y, np.nan), np.asarray(known.any(axis=1))
+        return y, np.asarray(np.isfinite(y).any(axis=1))
     if len(values) == 1 and values[0].dtype.kind == "U":
         return values[0], np.asarray(values[0] != "")
     kinds = ", ".join(f"{name} {v.dtype}" for name, v in zip(names, values, strict=True))
