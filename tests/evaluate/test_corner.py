@@ -21,6 +21,17 @@ def test_contours_hold_their_share_of_the_samples(samples):
     assert shares == pytest.approx([0.95, 0.68] * 2, abs=0.06)
 
 
+def test_contours_are_of_what_lies_within_reach():
+    """A tenth of the samples far out neither widens them nor counts, as the captions say."""
+    rng = np.random.default_rng(1)
+    drawn = rng.normal(size=(6000, 2)) * np.where(np.arange(6000) % 10, 1.0, 300.0)[:, None]
+    near = np.abs(drawn).max(axis=1) < 5
+    lines = corner({"heavy": drawn}, ["a", "b"]).axes[2].collections[0]
+    shares = [path.contains_points(drawn[near]).mean() for path in lines.get_paths()]
+    assert shares == pytest.approx([0.95, 0.68], abs=0.06)
+    assert max(np.abs(path.vertices).max() for path in lines.get_paths()) < 5
+
+
 def test_narrow_posteriors_are_drawn_narrow(samples):
     wide, narrow = (line.get_xydata() for line in corner(samples, ["a", "b"]).axes[0].lines)
     for curve, sd in ((wide, 1.0), (narrow, 0.01)):

@@ -1,7 +1,9 @@
 """What a run folder holds, and what becomes of it after kills, damage and refused starts."""
 
+import json
 import os
 import stat
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -9,8 +11,17 @@ from safetensors.torch import load_file
 
 from appulse.spectrum.redshift import DICTIONARY
 from appulse.spectrum.rest import REST
-from appulse.training.run import PREPARED, RunFolder, read_config, save_tensors
+from appulse.training.loop import TrainingConfig
+from appulse.training.run import (
+    PREPARED,
+    RunFolder,
+    digest,
+    read_config,
+    read_metrics,
+    save_tensors,
+)
 
+CONFIG = TrainingConfig(steps=30, batch_size=8)
 TENSORS = {"x": torch.arange(3.0)}
 
 
@@ -108,3 +119,36 @@ def test_a_configuration_is_an_object(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ValueError, match=r"config.json holds a \w+; expected the settings"):
         read_config(tmp_path)
+
+
+def test_another_configuration_is_refused(tmp_path):
+    RunFolder(tmp_path, {"model": {"width": 3, "depth": 1}}).log(1, loss=0.5)
+    with pytest.raises(ValueError, match=r"model\.width: 3, not 4"):
+        RunFolder(tmp_path, {"model": {"width": 4, "depth": 1}})
+
+
+def test_how_often_to_save_may_change(tmp_path):
+    config = {"stage": "test", "training": asdict(CONFIG)}
+    RunFolder(tmp_path, config).log(1, loss=0.5)
+    RunFolder(tmp_path, {**config, "training": asdict(replace(CONFIG, save_every=9.0))})
+    with pytest.raises(ValueError, match=r"training\.seed: 0, not 1\)"):
+        RunFolder(tmp_path, {**config, "training": asdict(replace(CONFIG, seed=1, save_every=9.0))})
+
+
+def test_a_line_cut_short_is_left_out(tmp_path):
+    folder = RunFolder(tmp_path, {})
+    folder.log(step=1, loss=2.0)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 2, "loss": 1.0})[:-4])
+    assert read_metrics(tmp_path) == [{"step": 1, "loss": 2.0}]
+
+
+def test_digests_tell_values_names_shapes_and_types_apart():
+    tensors = [
+        {"a": torch.zeros(4)},
+        {"b": torch.zeros(4)},
+        {"a": torch.ones(4)},
+        {"a": torch.zeros(2, 2)},
+        {"a": torch.zeros(4, dtype=torch.int32)},
+    ]
+    assert len({digest(t) for t in tensors}) == 5
