@@ -95,7 +95,7 @@ def read_published(path: Path) -> Published:
     content = read_checkpoint(path)
     try:
         return _recognised(content)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:  # the second where memory is refused
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -237,8 +237,8 @@ def _published(
     left = [key for key in state if re.fullmatch(unused, key)]
     weights = _renamed({k: t for k, t in state.items() if k not in left}, prefixes)
     weights["log_inverse_temperature"] = torch.tensor([math.log(config.inverse_temperature)])
-    with torch.device("meta"):  # no memory for sizes that the other tensors may not bear out
-        wanted = {key: tuple(t.shape) for key, t in unfilled(config).state_dict().items()}
+    _require_bulk(config, state)
+    wanted = {key: tuple(t.shape) for key, t in unfilled(config).state_dict().items()}
     found = {key: tuple(t.shape) for key, t in weights.items()}
     wrong = [
         f"{key}: found {found.get(key, 'nothing')}, expected {wanted.get(key, 'nothing')}"
@@ -250,6 +250,16 @@ def _published(
             f"{len(wrong)} tensors do not fit the published layout; {'; '.join(wrong[:3])}"
         )
     return Published(config, weights, left, name)
+
+
+def _require_bulk(config: ModelConfig, state: dict[str, Tensor]) -> None:
+    """Refuses sizes that a few small tensors claim, before a model of them fills the memory."""
+    trunks = [tower.trunk for tower in (config.image, config.spectrum) if tower is not None]
+    needed = sum(16 * trunk.depth * trunk.width**2 for trunk in trunks)  # of attention alone
+    stored = sum(tensor.nbytes for tensor in state.values())
+    if needed > stored:
+        sizes = " and ".join(f"{trunk.depth} blocks of width {trunk.width}" for trunk in trunks)
+        raise ValueError(f"{sizes} need {needed:,} bytes; its tensors have {stored:,}")
 
 
 def _renamed(state: dict[str, Tensor], prefixes: list[tuple[str, str]]) -> dict[str, Tensor]:
