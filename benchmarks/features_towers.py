@@ -15,6 +15,7 @@ from appulse import pipeline
 from appulse.align.model import Model
 from appulse.align.pairs import Pairs, Tokens, cache_pairs, pair_loss, retrieval, take_pairs
 from appulse.align.towers import ImageTower, ImageTowerConfig, pretraining_trunk
+from appulse.digest import digest
 from appulse.evaluate.feature_towers import Features, FeatureTowersConfig, fit_feature_towers
 from appulse.recipes import Recipe, tiny
 from appulse.spectrum.preprocess import BANDS
@@ -23,7 +24,7 @@ from appulse.survey.batches import BatchOrder
 from appulse.survey.photometry import SOFTENING as NANOMAGGIES
 from appulse.survey.store import SurveyStore
 from appulse.training.loop import TrainingConfig, train
-from appulse.training.run import RunFolder, digest
+from appulse.training.run import RunFolder
 
 MOST = {"encoder-train": 10**9, "head-train": 10**9, "validation": 1000, "test": 6000}
 T = TypeVar("T")

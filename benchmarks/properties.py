@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from appulse.digest import digest_of
 from appulse.evaluate.calibration import coverage_panels
 from appulse.evaluate.posteriors import SUBSETS, coverages, galaxy_corner
 from appulse.evaluate.report import LABELS
@@ -34,7 +35,7 @@ from appulse.survey.store import SurveyStore
 from appulse.survey.survey import PROPERTIES, label_columns
 from appulse.tasks.observed import Observed
 from appulse.tasks.properties import CONFIG, GalaxyPosterior
-from appulse.training.run import digest_of, write_json
+from appulse.training.run import write_json
 from record import write_result
 from stages import embeddings
 

@@ -31,12 +31,12 @@ import torch
 from sklearn.model_selection import KFold, cross_val_score
 from sklearn.neural_network import MLPClassifier
 
+from appulse.digest import digest_of
 from appulse.inference.correlated import CorrelatedPrior
 from appulse.inference.fitting import PosteriorConfig
 from appulse.inference.posterior import Posterior
 from appulse.inference.prior import IndependentPrior, Prior, Uniform
 from appulse.provenance import provenance
-from appulse.training.run import digest_of
 from record import RESULTS, write_result
 
 SAMPLES, SCORED = 10_000, 2_000

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import appulse
-from appulse import pipeline, recipes
+from appulse import evaluation, pipeline, recipes
 from appulse.align.load import load
 from appulse.cli import main
 from appulse.evaluate import rows
@@ -185,6 +185,29 @@ def test_evaluate_goes_on_with_what_is_there(capsys, tmp_path, demo, run, recipe
     assert "Learning curves" in html
     assert "Spectra generated" not in html
     assert {p.suffix for p in (out / "figures").iterdir()} == {".png", ".pdf"}
+
+
+def test_several_processes_make_the_same_results(tmp_path, demo, run):
+    shutil.copytree(demo / "rows", tmp_path / "rows")
+    for path in (tmp_path / "rows").glob("*ridge*"):
+        path.unlink()
+    evaluation.evaluate(
+        *(run.align, run.survey, run.embeddings, tmp_path),
+        quick=True,
+        seeds=1,
+        device="cpu",
+        processes=2,
+    )
+    names = [{path.name for path in (folder / "rows").iterdir()} for folder in (tmp_path, demo)]
+    assert names[0] == names[1]
+    two, one = (
+        {
+            (r.method, r.modality, r.target, r.metric, r.n_train): r.value
+            for r in read_results(folder / "results.json")
+        }
+        for folder in (tmp_path, demo)
+    )
+    assert two == pytest.approx(one, rel=1e-4, abs=1e-4)
 
 
 def test_embed_index_and_search_of_files(capsys, tmp_path, run, files):

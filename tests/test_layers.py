@@ -9,7 +9,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "appulse"
 RANKS = [
     {
         *("units", "transformer", "metrics", "figures", "files", "device", "progress"),
-        *("provenance", "counts"),
+        *("provenance", "counts", "locks", "digest"),
     },
     {"flow", "training", "survey"},
     {"image", "spectrum", "inference", "search"},
@@ -30,6 +30,7 @@ PLACES = {  # library: where it may be imported
     "urllib3": ("survey/download",),
     "matplotlib": ("figures", "evaluate/"),
     "rich": ("progress", "cli"),
+    "filelock": ("locks",),
     "cyclopts": ("cli",),
     "qp": ("inference/rail",),
 }

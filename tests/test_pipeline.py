@@ -7,13 +7,14 @@ import pytest
 
 from appulse import observations, pipeline
 from appulse.align.load import load
+from appulse.digest import digest
 from appulse.evaluate.sample import PARTS
 from appulse.search.embeddings import Embeddings
 from appulse.search.index import Index
 from appulse.spectrum import rest
 from appulse.survey.parts import Split
 from appulse.survey.store import SurveyStore
-from appulse.training.run import digest, load_weights, read_metrics, save_tensors
+from appulse.training.run import load_weights, read_metrics, save_tensors
 
 EVEN = Split(dict.fromkeys(("encoder-train", *PARTS), 0.25))
 

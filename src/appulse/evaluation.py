@@ -4,11 +4,14 @@ Each method with each seed is a row in the report's folder. What is there is not
 interrupted evaluation goes on, and a new page costs no training.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from .align.load import load
 from .align.model import Model
+from .digest import digest_of
 from .evaluate.attention import attention_figure, spread_out
 from .evaluate.comparison import methods
 from .evaluate.densities import densities
@@ -19,11 +22,11 @@ from .evaluate.rivals import rivals
 from .evaluate.rows import Method, Rows
 from .evaluate.sample import PARTS, Sample
 from .evaluate.scores import Groups, grouped, score_all
+from .evaluate.side_by_side import side_by_side
 from .evaluate.study import Study
 from .provenance import provenance
 from .search.embeddings import Embeddings
 from .survey.store import SurveyStore
-from .training.run import digest_of
 
 COUNTS = (100, 1000)  # of labels, beside all
 DENSITIES = {True: 500, False: 2000}  # galaxies whose posteriors are scored, quick or not
@@ -42,6 +45,7 @@ def evaluate(
     quick: bool = False,
     seeds: int = 3,
     device: str = "auto",
+    processes: int = 1,
 ) -> list[Result]:
     """Scores a model on the test part; writes report.html, results.json, figures and rows.
 
@@ -57,15 +61,17 @@ def evaluate(
         quick: Leave out what trains for long: networks from pixels, MoCo v2, feature towers.
         seeds: How often to train what depends on chance.
         device: Where to train.
+        processes: That train side by side, each a method with a seed. A script that asks for more
+            than one needs the usual `if __name__ == "__main__":`.
     """
-    store, model, runs = SurveyStore.open(survey), load(run), runs or {}
-    study = _study(store, embeddings, out, range(seeds), () if quick else COUNTS, device)
-    asked: list[Method] = methods(study)
-    if posteriors:
-        asked += densities(study, posteriors, DENSITIES[quick])
-    if not quick:
-        asked += rivals(study, model, runs)
-    groups = grouped(Rows(out / "rows", study.sample.identity).of(asked))
+    runs = runs or {}
+    ask = partial(
+        _Asked.of, run, survey, embeddings, out, posteriors, runs, quick, range(seeds), device
+    )
+    with side_by_side(partial(_make_rows, ask), processes):
+        study, model, minutes, hours, rows = asked = ask()
+        asked.make_rows()
+    groups = grouped(rows.of([*minutes, *hours]))
     results = score_all(groups, study.sample)
     plots = [*pictures(study, groups, results), *more, *_attention(study, model)]
     plots += learning(runs)
@@ -73,6 +79,46 @@ def evaluate(
     write_results(out / "results.json", results)
     _write_page(out / "report.html", study, groups, results, plots, survey)
     return results
+
+
+class _Asked(NamedTuple):
+    """What an evaluation asks of whom."""
+
+    study: Study
+    model: Model
+    minutes: list[Method]
+    hours: list[Method]  # those that take so long
+    rows: Rows
+
+    @classmethod
+    def of(
+        cls,
+        run: str | Path,
+        survey: Path,
+        embeddings: Path,
+        out: Path,
+        posteriors: Sequence[Path],
+        runs: Mapping[str, Path],
+        quick: bool,
+        seeds: Sequence[int],
+        device: str,
+    ) -> "_Asked":
+        """As `evaluate` has its arguments."""
+        store, model = SurveyStore.open(survey), load(run)
+        study = _study(store, embeddings, out, seeds, () if quick else COUNTS, device)
+        minutes: list[Method] = methods(study)
+        if posteriors:
+            minutes += densities(study, posteriors, DENSITIES[quick])
+        hours = [] if quick else rivals(study, model, runs)
+        return cls(study, model, minutes, hours, Rows(out / "rows", study.sample.identity))
+
+    def make_rows(self) -> None:
+        """The longest first, so that several processes end at about the same time."""
+        self.rows.make([*self.hours, *self.minutes])
+
+
+def _make_rows(ask: Callable[[], _Asked]) -> None:
+    ask().make_rows()
 
 
 def _study(

@@ -22,14 +22,15 @@ import torch
 
 from . import evaluation, posteriors
 from .align.load import load
-from .align.model import Model
-from .align.pairs import cache_pairs, pair_batches, pair_loss, retrieval, take_pairs
+from .align.pairs import cache_pairs, pair_batches, pair_loss, retrieval, take_pairs, unaligned
 from .align.towers import pretraining_trunk, surveys_of
 from .counts import at_least_one
 from .device import Precision, resolve_device
+from .digest import digest
 from .evaluate.results import Result
 from .evaluate.sample import PARTS
 from .image.objective import flux_batches, image_objective
+from .locks import hold
 from .progress import track
 from .queries import index
 from .recipes import Recipe, tiny
@@ -45,7 +46,7 @@ from .survey.synthetic.targets import SurveyPopulation
 from .tasks import embed as tasks
 from .training.distribution import by_first_rank, join_ranks
 from .training.loop import train
-from .training.run import RunFolder, digest
+from .training.run import RunFolder
 
 
 def simulate(
@@ -163,7 +164,8 @@ def align(
     join_ranks()
     recipe, store = recipe or tiny(), SurveyStore.open(survey)
     training, place = recipe.align, resolve_device(device)
-    model = _model_to_align(recipe, spectrum_run, image_run)
+    torch.manual_seed(training.seed)
+    model = unaligned(recipe.model, recipe.learning, spectrum_run, image_run)
     run = RunFolder(
         out,
         {
@@ -198,19 +200,6 @@ def align(
     by_first_rank(lambda: shutil.rmtree(out / "cache", ignore_errors=True))
 
 
-def _model_to_align(recipe: Recipe, spectrum_run: Path, image_run: Path | None) -> Model:
-    if image_run is None and not recipe.learning.image:
-        raise ValueError(
-            "this recipe's image trunk does not learn here, so it needs a pretrained one: "
-            "pass the run of `appulse pretrain image`"
-        )
-    torch.manual_seed(recipe.align.seed)
-    model = Model(recipe.model)
-    model.load_pretrained(spectrum_run, image_run)
-    recipe.learning.apply(model)
-    return model
-
-
 def embed(
     survey: Path,
     model_run: str | Path,
@@ -221,8 +210,12 @@ def embed(
 ) -> None:
     """Embeds the parts that no tower was trained on, image and spectrum, and indexes the test's.
 
-    Files that this model made of these galaxies already are kept. An empty part is a ValueError.
+    Files that this model made of these galaxies already are kept.
+
+    Raises:
+        ValueError: If a part is empty, or another process is at work in `out`.
     """
+    _lock = hold(out)
     model, store = load(model_run), SurveyStore.open(survey)
     ids = {part: store.columns(["targetid"], part)["targetid"] for part in PARTS}
     empty = [part for part in PARTS if not len(ids[part])]
@@ -252,6 +245,7 @@ def evaluate(
     quick: bool = False,
     seeds: int = 3,
     device: str = "auto",
+    processes: int = 1,
 ) -> list[Result]:
     """Scores a model beside every baseline on the survey's test part: see `evaluation.evaluate`.
 
@@ -259,6 +253,7 @@ def evaluate(
     """
     embeddings = out / "embeddings"
     at_least_one(seeds, "seeds")
+    at_least_one(processes, "processes")
     embed(survey, run, embeddings, device=device)
     fitted, more = [], []
     if set(PROPERTIES) & set(label_columns(SurveyStore.open(survey).names)):
@@ -275,6 +270,7 @@ def evaluate(
         quick=quick,
         seeds=seeds,
         device=device,
+        processes=processes,
     )
 
 

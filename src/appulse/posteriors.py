@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .counts import at_least_one
+from .digest import digest
 from .evaluate.posteriors import generation_plots, posterior_plots
 from .evaluate.report import Plot
 from .files import apart_from, unfinished
@@ -32,7 +33,7 @@ from .tasks.generate import CONFIG as GENERATING
 from .tasks.generate import Generator
 from .tasks.observed import Observed, observed
 from .tasks.properties import CONFIG, NO_EVIDENCE, NOT_LEARNED, GalaxyPosterior
-from .training.run import digest, load_weights
+from .training.run import load_weights
 
 PHOTOMETRIC_ERRORS = (0.003, 0.1)  # relative, of a survey's photometry
 PICTURED, SHOWN = 500, 4  # test galaxies in pictures of calibration, and of spectra

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from .align.convert import convert as convert_checkpoint
 from .align.load import load, locate
 from .device import Precision
+from .digest import digest_of
 from .files import Paths, apart_from, unfinished
 from .progress import each
 from .search.embeddings import (
@@ -36,7 +37,6 @@ from .tasks.anomaly import find_anomalies
 from .tasks.finetuned import Finetuned
 from .tasks.folder import require_own
 from .tasks.labelled import Labels, labelled_files, labelled_survey
-from .training.run import digest_of
 from .units import PIXEL_SCALE
 
 FILES = 256  # whose embeddings are kept together; what an interruption loses

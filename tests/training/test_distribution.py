@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from appulse.digest import digest
 from appulse.survey.batches import BatchOrder
 from appulse.training import distribution
 from appulse.training.distribution import anywhere, by_first_rank, rank, ranks, total
 from appulse.training.loop import TrainingConfig, train
-from appulse.training.run import RunFolder, digest, read_metrics
+from appulse.training.run import RunFolder, read_metrics
 
 CONFIG = TrainingConfig(
     steps=12, batch_size=16, accumulate=2, warmup=3, clip=0.5, ema=0.9, log_every=1

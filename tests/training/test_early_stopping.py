@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from appulse.digest import digest
 from appulse.survey.batches import BatchOrder
 from appulse.training.loop import TrainingConfig, train
-from appulse.training.run import RunFolder, digest, read_metrics
+from appulse.training.run import RunFolder, read_metrics
 
 CONFIG = TrainingConfig(
     steps=30, batch_size=8, warmup=5, log_every=100, validate_every=3, patience=3

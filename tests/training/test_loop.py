@@ -14,11 +14,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from appulse.digest import digest
 from appulse.survey.batches import BatchOrder
 from appulse.training import run as run_module
 from appulse.training.groups import Group
 from appulse.training.loop import TrainingConfig, train
-from appulse.training.run import RunFolder, digest, read_metrics
+from appulse.training.run import RunFolder, read_metrics
 
 CONFIG = TrainingConfig(steps=30, batch_size=8, warmup=5, ema=0.9, log_every=1, validate_every=10)
 TARGET = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))

@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from appulse.digest import digest
 from appulse.survey.batches import BatchOrder
 from appulse.training.distribution import rank
 from appulse.training.loop import TrainingConfig, train
-from appulse.training.run import RunFolder, digest, read_metrics
+from appulse.training.run import RunFolder, read_metrics
 
 CONFIG = TrainingConfig(
     steps=12,

@@ -5,8 +5,10 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from .model import Model, load_run
+from ..training.run import load_weights, read_config
+from .model import Model, ModelConfig
 from .published import load_checkpoint
+from .unfilled import unfilled
 
 
 class Pin(NamedTuple):
@@ -39,7 +41,32 @@ def load(source: str | Path) -> Model:
         OSError: If there is no such file, or the hub cannot be reached.
     """
     path = Path(source)
-    return load_run(path) if path.is_dir() else load_checkpoint(locate(source))
+    return _load_run(path) if path.is_dir() else load_checkpoint(locate(source))
+
+
+def _load_run(path: Path) -> Model:
+    """The model of a run folder: an alignment, or published weights that were converted.
+
+    Raises:
+        ValueError: If the folder holds neither, is unfinished or damaged.
+    """
+    config = read_config(path)
+    if config.get("stage") not in ("align", "convert"):
+        raise ValueError(
+            f"{path} holds a run of stage {config.get('stage')!r}; expected an alignment, "
+            "made by `appulse align`, or published weights, by `appulse convert`"
+        )
+    weights = load_weights(path)
+    try:
+        trained_on = config.get("trained_on") or config["survey"]["surveys"]
+        model = unfilled(ModelConfig.from_json(config["model"]), trained_on)
+        model.load_state_dict(weights, assign=True)
+    except (KeyError, TypeError, RuntimeError, ValueError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"{path} is damaged: its configuration and weights make no model "
+            f"({type(error).__name__}: {error}); copy it again, or run its stage again"
+        ) from error
+    return model.eval()
 
 
 def locate(source: str | Path) -> Path:

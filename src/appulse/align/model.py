@@ -18,17 +18,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..device import Precision, autocast, fast_products, resolve_device
+from ..digest import digest
 from ..image import preprocess as image_preprocess
 from ..spectrum import preprocess as spectrum_preprocess
 from ..survey.images import Images
 from ..survey.rows import require_finite
 from ..survey.spectra import Spectra
 from ..survey.structure import SETTINGS, structure_of
-from ..training.run import digest, load_weights, read_config
 from .expectation import Expectation
 from .head import AttentionPool, Head, HeadConfig
 from .towers import ImageTower, ImageTowerConfig, SpectrumTower, SpectrumTowerConfig
-from .unfilled import Unfilled
 
 
 @dataclass(frozen=True)
@@ -267,34 +266,3 @@ def _as_spectra(spectra: Spectra | np.ndarray) -> Spectra:
 def _to(inputs: Any, place: torch.device) -> Any:
     """Inputs of a tower, on a device."""
     return type(inputs)(*(tensor.to(place) for tensor in inputs))
-
-
-def unfilled(config: ModelConfig, trained_on: Sequence[str] = ()) -> Model:
-    """A model whose weights are yet to come from a file."""
-    with torch.random.fork_rng(devices=[]), Unfilled():
-        return Model(config, trained_on)
-
-
-def load_run(path: Path) -> Model:
-    """The model of a run folder: an alignment, or published weights that were converted.
-
-    Raises:
-        ValueError: If the folder holds neither, is unfinished or damaged.
-    """
-    config = read_config(path)
-    if config.get("stage") not in ("align", "convert"):
-        raise ValueError(
-            f"{path} holds a run of stage {config.get('stage')!r}; expected an alignment, "
-            "made by `appulse align`, or published weights, by `appulse convert`"
-        )
-    weights = load_weights(path)
-    try:
-        trained_on = config.get("trained_on") or config["survey"]["surveys"]
-        model = unfilled(ModelConfig.from_json(config["model"]), trained_on)
-        model.load_state_dict(weights, assign=True)
-    except (KeyError, TypeError, RuntimeError, ValueError, ZeroDivisionError) as error:
-        raise ValueError(
-            f"{path} is damaged: its configuration and weights make no model "
-            f"({type(error).__name__}: {error}); copy it again, or run its stage again"
-        ) from error
-    return model.eval()

@@ -26,7 +26,7 @@ from ..survey.survey import Survey
 from ..training.cache import TensorCache
 from ..training.contrastive import contrastive_loss, joint_contrastive_loss
 from ..training.loop import TrainingConfig
-from .model import Model
+from .model import Model, ModelConfig
 from .towers import Tower
 
 
@@ -49,6 +49,25 @@ class LearningConfig:
         for name, parameter in model.named_parameters():
             if name.endswith("mask_token"):
                 parameter.requires_grad_(False)  # nothing is hidden here
+
+
+def unaligned(
+    config: ModelConfig, learning: LearningConfig, spectrum_run: Path, image_run: Path | None
+) -> Model:
+    """A model of pretrained towers, to be aligned; what does not learn is locked.
+
+    Raises:
+        ValueError: If the image trunk neither learns nor comes from a run.
+    """
+    if image_run is None and not learning.image:
+        raise ValueError(
+            "this recipe's image trunk does not learn here, so it needs a pretrained one: "
+            "pass the run of `appulse pretrain image`"
+        )
+    model = Model(config)
+    model.load_pretrained(spectrum_run, image_run)
+    learning.apply(model)
+    return model
 
 
 class Tokens(NamedTuple):

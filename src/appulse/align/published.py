@@ -22,8 +22,9 @@ from ..image.vit import VisionTransformerConfig
 from ..spectrum.transformer import SpectrumTransformerConfig
 from .checkpoint import StandIn, read_checkpoint, stored_tensors
 from .head import PoolConfig
-from .model import Model, ModelConfig, unfilled
+from .model import Model, ModelConfig
 from .towers import ImageTowerConfig, SpectrumTowerConfig
+from .unfilled import unfilled
 
 SURVEYS = ("DESI Legacy Surveys DR9", "DESI EDR")  # what the published weights were trained on
 

@@ -1,12 +1,22 @@
 """Models without initial weights, for weights from a file to take their place."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from .model import Model, ModelConfig
 
-class Unfilled(TorchFunctionMode):
+
+def unfilled(config: ModelConfig, trained_on: Sequence[str] = ()) -> Model:
+    """A model whose weights are yet to come from a file."""
+    with torch.random.fork_rng(devices=[]), _Untouched():
+        return Model(config, trained_on)
+
+
+class _Untouched(TorchFunctionMode):
     """A scope in which matrices of new modules stay as they come from memory, untouched.
 
     torch's meta device does the same, but its first use imports torch's compiler for half a second.

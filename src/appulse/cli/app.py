@@ -138,6 +138,7 @@ def evaluate(
     quick: bool = False,
     seeds: int = 3,
     runs: Annotated[dict[str, Path] | None, Parameter(name="--run")] = None,
+    processes: int = 1,
     device: Device = "auto",
 ) -> None:
     """Score a model beside every baseline; write report.html, results.json and figures.
@@ -159,10 +160,19 @@ def evaluate(
     runs
         Run folders whose learning curves to show, and pretrained towers to score without
         alignment: --run.spectrum demo/spectrum.
+    processes
+        Baselines that are trained side by side, each with its part of the cores and some GB.
     """
     from .. import pipeline
 
-    pipeline.evaluate(run, survey, out, runs=runs, quick=quick, seeds=seeds, device=device)
+    pipeline.evaluate(
+        *(run, survey, out),
+        runs=runs,
+        quick=quick,
+        seeds=seeds,
+        device=device,
+        processes=processes,
+    )
     print(out / "report.html")
 
 

@@ -12,11 +12,12 @@ from typing import cast
 import numpy as np
 from jaxtyping import Float
 
+from ..digest import digest
 from ..inference.calibration import crps
 from ..survey.survey import PROPERTIES, label_columns
 from ..tasks.observed import Observed, observed
 from ..tasks.properties import GalaxyPosterior
-from ..training.run import digest, load_weights
+from ..training.run import load_weights
 from .measured import magnitudes
 from .posteriors import evidence_subsets
 from .protocol import CRPS, Predictions

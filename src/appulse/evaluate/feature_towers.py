@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ..align.towers import SpectrumTower
 from ..align.whitening import Whitening
 from ..device import resolve_device
+from ..digest import digest
 from ..image.preprocess import to_nanomaggies
 from ..metrics import partner_ranks, recall_at_k
 from ..spectrum import preprocess as spectrum_preprocess
@@ -29,7 +30,7 @@ from ..survey.photometry import SOFTENING, aperture_fluxes
 from ..survey.survey import Survey
 from ..training.contrastive import contrastive_loss
 from ..training.loop import TrainingConfig, train
-from ..training.run import RunFolder, digest
+from ..training.run import RunFolder
 from ..transformer import MLP
 
 POOL = 1000  # pairs to validate on at most

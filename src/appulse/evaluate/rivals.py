@@ -14,11 +14,12 @@ from jaxtyping import Shaped
 
 from ..align.model import Model, ModelConfig
 from ..align.towers import SpectrumTower
+from ..digest import digest
 from ..image.preprocess import to_nanomaggies
 from ..survey.resample import fit
 from ..tasks import embed
 from ..training.loop import TrainingConfig
-from ..training.run import digest, load_weights, read_config
+from ..training.run import load_weights, read_config
 from .comparison import probed
 from .feature_towers import Features, FeatureTowersConfig, fit_feature_towers, measure_features
 from .measured import BATCH
@@ -41,14 +42,14 @@ Pixels = dict[str, Shaped[np.ndarray, "_ *_"]]
 
 
 def rivals(study: Study, model: Model, runs: Mapping[str, Path]) -> list[Method]:
-    """All of them.
+    """All of them, about the longest first.
 
     Args:
         study: The galaxies.
         model: Ours; feature towers see what its spectrum tower reads beside the patches.
         runs: Training runs; pretrained towers among them are scored without alignment.
     """
-    methods = [*_supervised(study), _moco(study), _feature_towers(study, model)]
+    methods = [_moco(study), *_supervised(study), _feature_towers(study, model)]
     for title, run in runs.items():
         methods += _unaligned(study, title, run)
     return methods

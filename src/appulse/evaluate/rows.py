@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from ..digest import digest_of
 from ..files import atomic_path
+from ..locks import claimed
 from ..provenance import commit
-from ..training.run import digest_of
 from .protocol import Predictions
 
 DIGITS = 7  # of numbers that are kept
@@ -46,14 +47,31 @@ class Rows:
     path: Path
     galaxies: Mapping[str, Any]  # see `Sample.identity`
 
+    def make(self, methods: Iterable[Method]) -> None:
+        """Rows that the folder lacks, with each seed; several processes share them.
+
+        Those that other processes are at come last: they are waited for, and made here where
+        another process failed.
+        """
+        lacking = [
+            (path, method, seed)
+            for method in methods
+            for seed in method.seeds
+            if not (path := self._path(method, seed)).exists()
+        ]
+        for wait in (False, True):
+            for path, method, seed in lacking:
+                with claimed(path, wait=wait) as mine:
+                    if mine and not path.exists():
+                        write_row(path, method.run(seed))
+
     def of(self, methods: Iterable[Method]) -> Iterator[Predictions]:
-        """What the methods say, with each seed; what the folder has is not done again."""
-        for method in methods:
+        """What the methods say, with each seed, in their order; what the folder lacks is made."""
+        asked = list(methods)
+        self.make(asked)
+        for method in asked:
             for seed in method.seeds:
-                path = self._path(method, seed)
-                if not path.exists():
-                    write_row(path, method.run(seed))
-                yield from read_row(path)
+                yield from read_row(self._path(method, seed))
 
     def _path(self, method: Method, seed: int) -> Path:
         release = version("appulse")  # stands for what methods do beside their configuration

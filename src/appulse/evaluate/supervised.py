@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from ..device import autocast, resolve_device
+from ..digest import digest
 from ..image.preprocess import to_nanomaggies
 from ..image.vit import SOFTENING, arcsinh
 from ..progress import track
@@ -22,7 +23,7 @@ from ..survey.resample import fit
 from ..survey.store import SurveyStore
 from ..tasks.targets import TargetCode, Targets, ValTargets
 from ..training.loop import TrainingConfig, train
-from ..training.run import RunFolder, digest
+from ..training.run import RunFolder
 from .conv_att import ConvAtt, ConvAttConfig
 from .resnet import ResNet, ResNetConfig
 

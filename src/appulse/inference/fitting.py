@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..counts import at_least_one, require_counts
+from ..digest import digest
 from ..training.loop import TrainingConfig, train
-from ..training.run import RunFolder, digest, save_tensors
+from ..training.run import RunFolder, save_tensors
 from .ensemble import learn_noise
 from .estimator import Estimator, EstimatorConfig
 from .evidence import Evidence, Kind

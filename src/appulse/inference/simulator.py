@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from ..training.run import digest
+from ..digest import digest
 from .novelty import Novelty, TooFewError, novelty
 from .posterior import Posterior, PosteriorConfig
 from .prior import Prior

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from ..align.model import Model
 from ..device import fast_products, resolve_device
+from ..digest import digest
 from ..metrics import Estimate, accuracy, balanced_accuracy, bootstrap, r2
 from ..survey.batches import BatchOrder
 from ..survey.images import Images
 from ..training.loop import TrainingConfig, train
-from ..training.run import RunFolder, digest
+from ..training.run import RunFolder
 from .finetuned import Finetuned, look, measure, read, side_by_side
 from .labelled import Galaxies, parts_of
 from .probes import MLPProbe

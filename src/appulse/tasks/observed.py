@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
+from ..digest import digest
 from ..search.embeddings import Embeddings
 from ..survey.fluxes import Fluxes
-from ..training.run import digest
 
 
 @dataclass(frozen=True, eq=False)

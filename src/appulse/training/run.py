@@ -12,18 +12,17 @@ Each file is written to a temporary name and renamed: a kill leaves the last who
 ranks the first writes, all write shards, and all read: they share the folder.
 """
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..files import atomic_path, drop_leftovers, remove
+from ..locks import hold
 from ..provenance import provenance
 from .distribution import Sharding, by_first_rank, gathered, rank
 from .tensorboard import tensorboard
@@ -42,7 +41,7 @@ class RunFolder:
         gives way to one of another configuration, and so does what it prepared.
 
         Raises:
-            ValueError: If the folder holds a run of another configuration.
+            ValueError: If it holds a run of another configuration, or another process is at it.
         """
         self.path = Path(path)
         self.config = json.loads(json.dumps(config))
@@ -55,6 +54,7 @@ class RunFolder:
                 "choose another folder, or delete this one"
             )
         self._board: Any = None
+        self._lock: Any = None  # as long as this object lives
         by_first_rank(lambda: self._open(anew=other))
 
     @property
@@ -65,6 +65,7 @@ class RunFolder:
         return begun <= found <= begun | set(PREPARED)
 
     def _open(self, anew: bool) -> None:
+        self._lock = hold(self.path)
         for name in FILES + PREPARED:
             drop_leftovers(self.path / name)
         for shards in self.path.glob(".resume-*"):
@@ -252,21 +253,6 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def digest(tensors: dict[str, Tensor], length: int = 16) -> str:
-    """A short name for a set of tensors: equal tensors, equal name."""
-    sha = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        plain = tensor.detach().cpu().contiguous()
-        sha.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
-        sha.update(plain.view(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()[:length]
-
-
-def digest_of(content: Any, length: int = 12) -> str:
-    """A short name for whatever can be JSON: equal content, equal name."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:length]
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
