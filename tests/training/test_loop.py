@@ -110,6 +110,7 @@ def test_training_learns_and_writes_what_it_did(tmp_path):
     assert [line["step"] for line in lines if "score" in line] == [10, 20, 30]
     assert len(seen) == 3
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
+        ".lock",
         "about.json",
         "config.json",
         "metrics.jsonl",
@@ -294,7 +295,7 @@ def test_a_disk_that_fills_up_is_reported_and_the_run_goes_on_when_there_is_room
     assert "the last whole checkpoint is kept" in errors
     names = {path.name for path in (tmp_path / "cut").iterdir()}
     assert "resume.safetensors" in names
-    assert not [name for name in names if name.startswith(".")]
+    assert {name for name in names if name.startswith(".")} == {".lock"}
     assert 0 < saved_step(tmp_path / "cut" / "resume.safetensors") < 30
     run(tmp_path / "cut")
     whole, cut = (load_file(tmp_path / n / "weights.safetensors") for n in ("whole", "cut"))
@@ -363,6 +364,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     assert step == 5
     assert tensors["x"].tolist() == [1, 1, 1]
     assert sorted(p.name for p in tmp_path.iterdir()) == [
+        ".lock",
         "about.json",
         "config.json",
         "metrics.jsonl",

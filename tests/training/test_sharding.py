@@ -249,4 +249,4 @@ def test_a_rank_without_room_is_reported_and_the_last_checkpoint_stays(torchrun,
     assert process.returncode == 1
     assert "File too large; the last whole checkpoint is kept" in errors
     assert len(list((tmp_path / "cut").glob("resume-*"))) == 1
-    assert not [path for path in (tmp_path / "cut").iterdir() if path.name.startswith(".")]
+    assert [path.name for path in (tmp_path / "cut").glob(".*")] == [".lock"]
