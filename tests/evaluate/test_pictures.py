@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from appulse.evaluate.attention import attention_figure, spread_out
+from appulse.evaluate.comparison import LEARNERS
 from appulse.evaluate.pictures import (
     binned_scores,
     confusion,
@@ -48,13 +49,13 @@ def test_curves_by_number_of_labels():
 
 
 def test_no_two_methods_look_alike():
-    names = [f"{what}, {how}" for what in ("a", "b, c") for how in ("k-NN", "ridge", "MLP probe")]
+    names = [f"{what}, {how}" for what in ("a", "b, c") for how in LEARNERS]
     line = [
         Result("m", "image", "properties", "mean R²", 0.2, 0.1, 0.3, n, 9, False) for n in (9, 99)
     ]
     figure = label_curves({"image": dict.fromkeys([*names, "ResNet"], line)})
     looks = [(h.get_color(), h.get_linestyle()) for h in figure.legends[0].legend_handles]
-    assert len(set(looks)) == 7
+    assert len(set(looks)) == len(looks) == 2 * len(LEARNERS) + 1
 
 
 def test_galleries_go_in_four_directions(study):

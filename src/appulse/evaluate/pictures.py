@@ -193,7 +193,7 @@ def _looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "color": colours.get(what, INK),
-            "linestyle": {"k-NN": ":", "ridge": "--"}.get(probe, "-"),
+            "linestyle": {"k-NN": ":", "ridge": "--", "boosting": "-."}.get(probe, "-"),
         }
         for name, (what, _, probe) in parts.items()
     }
