@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from appulse import observations, pipeline
 from appulse.align.load import load
@@ -20,11 +21,11 @@ EVEN = Split(dict.fromkeys(("encoder-train", *PARTS), 0.25))
 
 
 def state(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file of a folder, when it was written and what it holds, but for `about.json`."""
+    """Every file of a folder, when written and what it holds, but for `about.json` and locks."""
     return {
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "about.json"
+        if path.is_file() and path.name not in ("about.json", ".lock")
     }
 
 
@@ -244,6 +245,13 @@ def test_interrupted_embedding_keeps_what_was_done(run, tmp_path, monkeypatch, i
     assert done.items() <= state(tmp_path).items()
     for path in run.embeddings.glob("*.parquet"):
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+def test_two_processes_do_not_embed_into_one_folder(run, tmp_path):
+    other = FileLock(tmp_path / ".lock")  # as if of another process
+    with other, pytest.raises(ValueError, match=f"another process is at work in {tmp_path}"):
+        pipeline.embed(run.survey, run.align, tmp_path, device="cpu")
+    assert {path.name for path in tmp_path.iterdir()} == {".lock"}
 
 
 def test_embeddings_of_other_galaxies_or_models_are_made_anew(run, others, tmp_path):

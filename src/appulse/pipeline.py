@@ -215,7 +215,6 @@ def embed(
     Raises:
         ValueError: If a part is empty, or another process is at work in `out`.
     """
-    _lock = hold(out)
     model, store = load(model_run), SurveyStore.open(survey)
     ids = {part: store.columns(["targetid"], part)["targetid"] for part in PARTS}
     empty = [part for part in PARTS if not len(ids[part])]
@@ -223,6 +222,7 @@ def embed(
         raise ValueError(
             f"no galaxy of {len(store)} in {survey} is in {', '.join(empty)}; add galaxies"
         )
+    _lock = hold(out)
     for part in PARTS:
         paths = _embeddings(out, part)
         if not all(tasks.is_current(path, model, ids[part]) for path in paths):

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from appulse.spectrum.redshift import DICTIONARY
@@ -37,6 +38,18 @@ def test_whoever_may_read_the_configuration_may_read_the_weights(tmp_path, umask
         os.umask(before)
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names(tmp_path)}
     assert modes == {0o666 & ~umask}
+
+
+def test_a_run_that_another_process_is_at_is_refused(tmp_path):
+    RunFolder(tmp_path, {}).save(TENSORS, 3)
+    half = tmp_path / ".resume.0123abcd.safetensors"
+    half.write_text("the other process is writing it")
+    other = FileLock(tmp_path / ".lock")  # as if of another process
+    with other, pytest.raises(ValueError, match=f"another process is at work in {tmp_path}"):
+        RunFolder(tmp_path, {})
+    assert half.exists()
+    assert RunFolder(tmp_path, {}).load()[1] == 3
+    assert not half.exists()
 
 
 def test_what_kills_left_goes_when_the_run_goes_on(tmp_path):
