@@ -13,7 +13,7 @@ import pytest
 from appulse.locks import claimed, hold
 
 HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 from appulse.locks import claimed, hold
 folder = Path(sys.argv[1])
@@ -85,8 +85,8 @@ def test_a_claim_is_one_process_s_until_it_ends(tmp_path, another):
 
 
 def test_claims_are_exclusive_however_many_want_one(tmp_path):
-    """Each leaves the file's lock behind for nobody: it is deleted while others wait for it."""
-    inside, most, times = [0], [0], 40
+    """Though the file that they lock is deleted while others wait for it."""
+    inside, most = [0], [0]
 
     def work(_):
         with claimed(tmp_path / "row", wait=True) as mine:
@@ -97,7 +97,7 @@ def test_claims_are_exclusive_however_many_want_one(tmp_path):
             inside[0] -= 1
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(work, range(times)))
+        list(pool.map(work, range(40)))
     assert most == [1]
     assert not list(tmp_path.iterdir())
 

@@ -4,7 +4,7 @@ Each method with each seed is a row in the report's folder. What is there is not
 interrupted evaluation goes on, and a new page costs no training.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -22,8 +22,8 @@ from .evaluate.rivals import rivals
 from .evaluate.rows import Method, Rows
 from .evaluate.sample import PARTS, Sample
 from .evaluate.scores import Groups, grouped, score_all
-from .evaluate.side_by_side import side_by_side
 from .evaluate.study import Study
+from .evaluate.workers import workers
 from .provenance import provenance
 from .search.embeddings import Embeddings
 from .survey.store import SurveyStore
@@ -65,13 +65,12 @@ def evaluate(
             than one needs the usual `if __name__ == "__main__":`.
     """
     runs = runs or {}
-    ask = partial(
-        _Asked.of, run, survey, embeddings, out, posteriors, runs, quick, range(seeds), device
+    work = partial(
+        _made, run, survey, embeddings, out, posteriors, runs, quick, range(seeds), device
     )
-    with side_by_side(partial(_make_rows, ask), processes):
-        study, model, minutes, hours, rows = asked = ask()
-        asked.make_rows()
-    groups = grouped(rows.of([*minutes, *hours]))
+    with workers(work, processes):
+        study, model, asked, rows = work()
+    groups = grouped(rows.of(asked))
     results = score_all(groups, study.sample)
     plots = [*pictures(study, groups, results), *more, *_attention(study, model)]
     plots += learning(runs)
@@ -81,44 +80,36 @@ def evaluate(
     return results
 
 
-class _Asked(NamedTuple):
-    """What an evaluation asks of whom."""
+class _Made(NamedTuple):
+    """What an evaluation is of, and its rows."""
 
     study: Study
     model: Model
-    minutes: list[Method]
-    hours: list[Method]  # those that take so long
+    methods: list[Method]
     rows: Rows
 
-    @classmethod
-    def of(
-        cls,
-        run: str | Path,
-        survey: Path,
-        embeddings: Path,
-        out: Path,
-        posteriors: Sequence[Path],
-        runs: Mapping[str, Path],
-        quick: bool,
-        seeds: Sequence[int],
-        device: str,
-    ) -> "_Asked":
-        """As `evaluate` has its arguments."""
-        store, model = SurveyStore.open(survey), load(run)
-        study = _study(store, embeddings, out, seeds, () if quick else COUNTS, device)
-        minutes: list[Method] = methods(study)
-        if posteriors:
-            minutes += densities(study, posteriors, DENSITIES[quick])
-        hours = [] if quick else rivals(study, model, runs)
-        return cls(study, model, minutes, hours, Rows(out / "rows", study.sample.identity))
 
-    def make_rows(self) -> None:
-        """The longest first, so that several processes end at about the same time."""
-        self.rows.make([*self.hours, *self.minutes])
-
-
-def _make_rows(ask: Callable[[], _Asked]) -> None:
-    ask().make_rows()
+def _made(
+    run: str | Path,
+    survey: Path,
+    embeddings: Path,
+    out: Path,
+    posteriors: Sequence[Path],
+    runs: Mapping[str, Path],
+    quick: bool,
+    seeds: Sequence[int],
+    device: str,
+) -> _Made:
+    """Makes the rows, the longest first, so that several processes end at about the same time."""
+    store, model = SurveyStore.open(survey), load(run)
+    study = _study(store, embeddings, out, seeds, () if quick else COUNTS, device)
+    minutes = methods(study)
+    if posteriors:
+        minutes += densities(study, posteriors, DENSITIES[quick])
+    hours = [] if quick else rivals(study, model, runs)
+    rows = Rows(out / "rows", study.sample.identity)
+    rows.make([*hours, *minutes])
+    return _Made(study, model, [*minutes, *hours], rows)
 
 
 def _study(

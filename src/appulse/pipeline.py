@@ -164,8 +164,7 @@ def align(
     join_ranks()
     recipe, store = recipe or tiny(), SurveyStore.open(survey)
     training, place = recipe.align, resolve_device(device)
-    torch.manual_seed(training.seed)
-    model = unaligned(recipe.model, recipe.learning, spectrum_run, image_run)
+    model = unaligned(recipe.model, recipe.learning, training.seed, spectrum_run, image_run)
     run = RunFolder(
         out,
         {

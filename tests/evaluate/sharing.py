@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_info
 
 from appulse.evaluate.protocol import Predictions
 from appulse.evaluate.rows import Method, Rows
@@ -16,7 +17,7 @@ SEEDS = range(12)
 
 
 def method(able: int | None = None) -> Method:
-    """Says by which process a row is, and with how many threads; one process alone may be able."""
+    """Says by which process a row is, and with how many threads; perhaps only one is able to."""
     return Method("m", partial(_told, able), seeds=SEEDS)
 
 
@@ -24,7 +25,8 @@ def _told(able: int | None, seed: int) -> list[Predictions]:
     time.sleep(0.1)
     if able not in (None, os.getpid()):
         raise RuntimeError("this process can not")
-    values = {"process": np.array([os.getpid(), torch.get_num_threads()])}
+    most = max(library["num_threads"] for library in threadpool_info())
+    values = {"process": np.array([os.getpid(), torch.get_num_threads(), most])}
     return [Predictions("m", "image", values, 1)]
 
 

@@ -37,14 +37,20 @@ def test_a_row_comes_back_to_seven_digits(tmp_path):
         assert first.values[name].dtype.kind == said().values[name].dtype.kind
 
 
+def made(folder, method, galaxies=GALAXIES):
+    rows = Rows(folder, galaxies)
+    rows.make([method])
+    return list(rows.of([method]))
+
+
 def test_a_row_says_which_code_made_it(tmp_path, monkeypatch):
     """And another release of appulse makes its own."""
     calls = []
     monkeypatch.setattr(rows, "commit", lambda: "abc1234")
-    (first, *_) = Rows(tmp_path, GALAXIES).of([counted(calls)])
+    (first, *_) = made(tmp_path, counted(calls))
     assert first.commit == "abc1234"
     monkeypatch.setattr(rows, "version", lambda name: "0.0.1")
-    list(Rows(tmp_path, GALAXIES).of([counted(calls)]))
+    made(tmp_path, counted(calls))
     assert calls == [0, 1, 2] * 2
 
 
@@ -68,8 +74,8 @@ def test_what_is_there_is_not_done_again(tmp_path):
 
     method = Method("a method", run, seeds=(0, 1, 2))
     with pytest.raises(KeyboardInterrupt):
-        list(Rows(tmp_path, GALAXIES).of([method]))
-    assert [p.seed for p in Rows(tmp_path, GALAXIES).of([method])] == [0, 1, 2]
+        made(tmp_path, method)
+    assert [p.seed for p in made(tmp_path, method)] == [0, 1, 2]
     assert calls == [0, 1, 1, 2]
     assert len(list(tmp_path.iterdir())) == 3
 
@@ -82,7 +88,7 @@ def test_other_settings_or_galaxies_are_other_rows(tmp_path):
         ({"survey": {"rows": 4}}, {}),
         (GALAXIES, {}),
     ):
-        list(Rows(tmp_path, galaxies).of([counted(calls, **settings)]))
+        made(tmp_path, counted(calls, **settings), galaxies)
     assert calls == [0, 1, 2] * 3
     names = {path.name.rsplit("-", 1)[0] for path in tmp_path.iterdir()}
     assert names == {f"a-method-{seed}" for seed in range(3)}

@@ -52,9 +52,13 @@ class LearningConfig:
 
 
 def unaligned(
-    config: ModelConfig, learning: LearningConfig, spectrum_run: Path, image_run: Path | None
+    config: ModelConfig,
+    learning: LearningConfig,
+    seed: int,
+    spectrum_run: Path,
+    image_run: Path | None,
 ) -> Model:
-    """A model of pretrained towers, to be aligned; what does not learn is locked.
+    """A model of pretrained trunks and heads drawn by a seed; what does not learn is locked.
 
     Raises:
         ValueError: If the image trunk neither learns nor comes from a run.
@@ -64,6 +68,7 @@ def unaligned(
             "this recipe's image trunk does not learn here, so it needs a pretrained one: "
             "pass the run of `appulse pretrain image`"
         )
+    torch.manual_seed(seed)
     model = Model(config)
     model.load_pretrained(spectrum_run, image_run)
     learning.apply(model)

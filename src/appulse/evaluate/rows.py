@@ -17,6 +17,7 @@ import numpy as np
 from ..digest import digest_of
 from ..files import atomic_path
 from ..locks import claimed
+from ..progress import each
 from ..provenance import commit
 from .protocol import Predictions
 
@@ -48,36 +49,41 @@ class Rows:
     galaxies: Mapping[str, Any]  # see `Sample.identity`
 
     def make(self, methods: Iterable[Method]) -> None:
-        """Rows that the folder lacks, with each seed; several processes share them.
+        """Those that the folder lacks, with each seed, in the methods' order.
 
-        Those that other processes are at come last: they are waited for, and made here where
-        another process failed.
+        Several processes share them. What others are at is waited for at the end, and made here
+        where they failed.
         """
-        lacking = [
-            (path, method, seed)
-            for method in methods
-            for seed in method.seeds
-            if not (path := self._path(method, seed)).exists()
-        ]
-        for wait in (False, True):
-            for path, method, seed in lacking:
-                with claimed(path, wait=wait) as mine:
-                    if mine and not path.exists():
-                        write_row(path, method.run(seed))
+        asked = [(self._path(method, seed), method, seed) for method, seed in _seeded(methods)]
+        for row in asked:
+            _make(*row, wait=False)
+        lacking = [row for row in asked if not row[0].exists()]
+        for row in each(lacking, "wait for rows") if lacking else ():
+            _make(*row, wait=True)
 
     def of(self, methods: Iterable[Method]) -> Iterator[Predictions]:
-        """What the methods say, with each seed, in their order; what the folder lacks is made."""
-        asked = list(methods)
-        self.make(asked)
-        for method in asked:
-            for seed in method.seeds:
-                yield from read_row(self._path(method, seed))
+        """What the methods say, with each seed, in their order, of rows that are made."""
+        for method, seed in _seeded(methods):
+            yield from read_row(self._path(method, seed))
 
     def _path(self, method: Method, seed: int) -> Path:
         release = version("appulse")  # stands for what methods do beside their configuration
         all_of_it = [release, dict(self.galaxies), method.name, dict(method.config), seed]
         words = "".join(c if c.isalnum() else " " for c in method.name).split()
         return self.path / f"{'-'.join(words)}-{seed}-{digest_of(all_of_it)}.json"
+
+
+def _seeded(methods: Iterable[Method]) -> Iterator[tuple[Method, int]]:
+    return ((method, seed) for method in methods for seed in method.seeds)
+
+
+def _make(path: Path, method: Method, seed: int, wait: bool) -> None:
+    """Unless it is there, or another process is at it and not to be waited for."""
+    if path.exists():
+        return
+    with claimed(path, wait=wait) as mine:
+        if mine and not path.exists():
+            write_row(path, method.run(seed))
 
 
 def write_row(path: Path, row: Sequence[Predictions]) -> None:
