@@ -9,7 +9,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "appulse"
 RANKS = [
     {
         *("units", "transformer", "metrics", "figures", "files", "device", "progress"),
-        *("provenance", "counts", "locks", "digest"),
+        *("provenance", "counts", "locks", "digest", "processes"),
     },
     {"flow", "training", "survey"},
     {"image", "spectrum", "inference", "search"},
@@ -31,6 +31,7 @@ PLACES = {  # library: where it may be imported
     "matplotlib": ("figures", "evaluate/"),
     "rich": ("progress", "cli"),
     "filelock": ("locks",),
+    "multiprocessing": ("processes", "evaluate/workers"),
     "cyclopts": ("cli",),
     "qp": ("inference/rail",),
 }

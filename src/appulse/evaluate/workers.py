@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from threadpoolctl import threadpool_limits
 
+from ..processes import end_with_parent
+
 
 @contextmanager
 def workers(work: Callable[[], Any], processes: int) -> Iterator[None]:
@@ -33,7 +35,8 @@ def workers(work: Callable[[], Any], processes: int) -> Iterator[None]:
 
 
 def _work(work: Callable[[], Any], threads: int) -> None:
-    """Without progress bars among those of the first; Ctrl-C ends all alike."""
+    """Without progress bars among those of the first; what ends that one ends all."""
+    end_with_parent()
     with (
         open(os.devnull, "w") as nowhere,
         redirect_stderr(nowhere),

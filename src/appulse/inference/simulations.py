@@ -4,11 +4,8 @@ Shapes: N simulations, D parameters, F outputs.
 """
 
 import json
-import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -16,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..files import atomic_path
+from ..processes import pool
 from ..progress import track
 from .novelty import TooFewError
 
@@ -145,12 +143,12 @@ def _run(simulator: Simulator, tasks: list[_Task], processes: int, total: int) -
         chunks = (_simulate(simulator, task) for task in tasks)
         yield from _counted(chunks, total)
         return
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), _leave_interrupts_to_parent)
+    workers = pool(processes)
     try:
-        futures = [pool.submit(_simulate, simulator, task) for task in tasks]
+        futures = [workers.submit(_simulate, simulator, task) for task in tasks]
         yield from _counted((future.result() for future in futures), total)
     finally:
-        pool.shutdown(cancel_futures=True)
+        workers.shutdown(cancel_futures=True)
 
 
 def _counted(outputs: Iterator[_Output], total: int) -> Iterator[_Output]:
@@ -167,10 +165,6 @@ class _Sized:
 
     def __len__(self) -> int:
         return len(self.output.reasons)
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _simulate(simulator: Simulator, task: _Task) -> _Output:

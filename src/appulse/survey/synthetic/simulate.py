@@ -1,15 +1,14 @@
 """Synthetic surveys of any length: `simulate` in memory, `simulate_blocks` as a stream."""
 
 import os
-import signal
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from typing import get_args
 
+from ...processes import pool
 from ..survey import Survey
 from .block import BLOCK, make_block
 from .targets import SurveyPopulation
@@ -118,21 +117,17 @@ def _in_parallel(
     pieces: list[_Piece], make: Callable[[_Piece], Survey], processes: int
 ) -> Iterator[Survey]:
     """Keeps a bounded number of blocks in the making and yields them in order."""
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), _leave_interrupts_to_parent)
+    workers = pool(processes)
     waiting: deque[Future[Survey]] = deque()
     try:
         for piece in pieces:
-            waiting.append(pool.submit(make, piece))
+            waiting.append(workers.submit(make, piece))
             if len(waiting) == AHEAD * processes:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+        workers.shutdown(cancel_futures=True)
 
 
 def check_arguments(
