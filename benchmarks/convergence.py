@@ -1,6 +1,7 @@
 """Whether baselines have converged: validation scores at their budget, and at twice as much.
 
     python benchmarks/convergence.py v2-100k.lance WORK
+    python benchmarks/convergence.py demo/survey.lance WORK2 --only "ResNet, 2368 labels" …
 
 WORK is that of features.py, whose finished trainings are not done again. All labels of head-train;
 scores are of the 1,000 galaxies that stop a training, intervals of the gain are a paired bootstrap
@@ -25,14 +26,14 @@ from appulse.evaluate.moco import MocoConfig, train_moco
 from appulse.evaluate.resnet import ResNetConfig
 from appulse.evaluate.rivals import MOCO, MOCO_GALAXIES, MOCO_SIZE, MOCO_WIDTH
 from appulse.evaluate.spline_flow import SplinePosterior
-from appulse.evaluate.supervised import SupervisedConfig, conv_att, resnet
+from appulse.evaluate.supervised import SupervisedConfig, conv_att, resnet, stretched
 from appulse.image.preprocess import to_nanomaggies
 from appulse.metrics import balanced_accuracy, difference, mean_r2, partner_ranks, recall_at_k
 from appulse.provenance import commit
 from appulse.survey.resample import fit
 from appulse.tasks import network
 from appulse.tasks.probes import MLPProbe
-from features import MORPHOLOGY_TIMES, Bench, learned_from_pixels, stretched
+from features import Bench, Made, learned_from_pixels
 from features_towers import FEATURE_TRAINING, NANOMAGGIES, Towers
 from record import RESULTS, write_result
 
@@ -82,13 +83,14 @@ class Baselines:
         }
         for count in (1000, everything):
             for name, recipe in (("ResNet", resnet), ("Conv+Att", conv_att)):
-                after = partial(self.properties, name, recipe(count, 0), count)
+                after = partial(self.network, name, recipe(count, 0), count, self.bench.y)
                 made[f"{name}, {count} labels"] = Judged("mean R²", mean_r2, after, y_val)
-        names_val = (self.bench.morphology["validation"],)
+        classes, config = self.bench.morphology, resnet(everything, 0)
+        told = partial(self.network, "ResNet", config, everything, classes)
         return {
             **made,
-            "ResNet, morphology": Judged(
-                "balanced accuracy", balanced_accuracy, self.morphology, names_val
+            f"ResNet, {everything} labels, morphology": Judged(
+                "balanced accuracy", balanced_accuracy, told, (classes["validation"],)
             ),
             "MoCo v2, MLP probe": Judged("mean R²", mean_r2, self.moco, y_val),
         }
@@ -123,17 +125,11 @@ class Baselines:
         image = towers.image_vectors(seen["validation"].image)
         return partner_ranks(image @ towers.spectrum_vectors(seen["validation"].spectrum).T)
 
-    def properties(self, name: str, config: SupervisedConfig, count: int, times: int) -> np.ndarray:
-        """A network on pixels, from so many labels."""
-        return learned_from_pixels(self.bench, config, name, count, self.bench.y, times)(
-            "validation"
-        )
-
-    def morphology(self, times: int) -> np.ndarray:
-        """Classes, by the network that sees images."""
-        count, times = len(self.y), times * MORPHOLOGY_TIMES
-        asked = self.bench, resnet(count, 0), "ResNet", count, self.bench.morphology, times
-        return learned_from_pixels(*asked)("validation")
+    def network(
+        self, name: str, config: SupervisedConfig, count: int, y: Made, times: int
+    ) -> np.ndarray:
+        """Properties or classes by a network on pixels, from so many labels."""
+        return learned_from_pixels(self.bench, config, name, count, y, times)("validation")
 
     def moco(self, times: int) -> np.ndarray:
         """Pretrained as `evaluate` does it, then a probe."""

@@ -28,6 +28,7 @@ from appulse.evaluate.supervised import (
     conv_att,
     read_pixels,
     resnet,
+    stretched,
 )
 from appulse.metrics import mean_r2
 from appulse.survey.spectra import Spectra
@@ -35,11 +36,9 @@ from appulse.survey.store import SurveyStore
 from appulse.survey.structure import structure
 from appulse.survey.survey import PROPERTIES, Survey
 from appulse.tasks.probes import KNNProbe, MLPProbe, RidgeProbe
-from appulse.training.loop import TrainingConfig
 from features_towers import NANOMAGGIES, TOTAL, VARIANTS, Towers, Vectors, same, without_brightness
 
 COUNTS = (100, 300, 1000, 3000)  # labels, and all
-MORPHOLOGY_TIMES = 2  # of the steps in which the ResNet learns properties (convergence.py)
 SIZES = {"head-train": None, "validation": 1000, "test": 6000}  # galaxies of each part
 LABEL_EFFICIENT = ("appulse, image", "appulse, expected", "spectrum SSL, spectrum")
 Made = dict[str, np.ndarray]  # predictions of test galaxies by target, or vectors
@@ -134,7 +133,7 @@ def trained(bench: Bench, config: SupervisedConfig, name: str, count: int) -> Ma
     learn = partial(learned_from_pixels, bench, config, name, count)
     made = {"properties": learn(bench.y)("test")}
     if name == "ResNet" and count == len(bench.rows["head-train"]):
-        made["morphology"] = learn(bench.morphology, MORPHOLOGY_TIMES)("test")
+        made["morphology"] = learn(bench.morphology)("test")
     return made
 
 
@@ -142,7 +141,8 @@ def learned_from_pixels(
     bench: Bench, config: SupervisedConfig, name: str, count: int, y: Made, times: int = 1
 ) -> Callable[[str], np.ndarray]:
     """A network's predictions by part; it learns in so many times its steps, once."""
-    config = replace(config, training=stretched(config.training, times))
+    classes = config.classes and stretched(config.classes, times)
+    config = replace(config, training=stretched(config.training, times), classes=classes)
     run = f"{name}-{count}" + (f", {times} times" if times > 1 else "")
     out = bench.work / f"seed-{config.training.seed}" / "runs" / run
     rows = bench.subset(count, config.training.seed)
@@ -150,14 +150,6 @@ def learned_from_pixels(
     known = x[rows], y["head-train"][rows], np.array(x_val), y["validation"]
     network = SupervisedLearner(config, out, "cpu").fit(*known)
     return lambda part: network.predict(np.array(bench.pixels(part, config, name)))
-
-
-def stretched(training: TrainingConfig, times: int) -> TrainingConfig:
-    """The whole schedule stretched."""
-    patience = training.patience and times * training.patience
-    return replace(
-        training, steps=times * training.steps, warmup=times * training.warmup, patience=patience
-    )
 
 
 def features(bench: Bench, seed: int, counts: Sequence[int]) -> None:

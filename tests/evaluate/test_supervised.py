@@ -16,7 +16,9 @@ from appulse.evaluate.supervised import (
     SpectrumNetwork,
     SupervisedConfig,
     SupervisedLearner,
+    conv_att,
     read_pixels,
+    resnet,
 )
 from appulse.image.objective import flux_batches
 from appulse.metrics import accuracy, r2
@@ -61,12 +63,27 @@ def test_networks_learn_properties_and_classes(tmp_path, made, network):
     (x, y, names), (x_val, y_val, names_val), (x_test, y_test, names_test) = (
         made(n, seed) for seed, n in enumerate((400, 100, 200))
     )
-    learner = SupervisedLearner(SupervisedConfig(network, TRAINING), tmp_path, "cpu")
+    longer = replace(TRAINING, steps=160, patience=None)
+    learner = SupervisedLearner(SupervisedConfig(network, TRAINING, longer), tmp_path, "cpu")
     y[::3, 0] = np.nan
     predicted = learner.fit(x, y, x_val, y_val).predict(x_test)
     assert min(r2(predicted[:, i], y_test[:, i]) for i in range(2)) > 0.8
     classes = learner.fit(x, names, x_val, names_val).predict(x_test)
     assert accuracy(classes, names_test) > 0.85
+    assert [read_metrics(tmp_path / n)[-1]["step"] for n in ("properties", "classes")] == [150, 160]
+
+
+@pytest.mark.parametrize(
+    ("labels", "batch", "steps"),
+    [(100, 32, 1000), (1000, 32, 1000), (2368, 64, 1184), (14_870, 64, 4600)],
+)
+def test_more_labels_take_more_steps_and_classes_twice_as_many(labels, batch, steps):
+    config = resnet(labels, seed=3)
+    for times, training in ((1, config.training), (2, config.classes)):
+        assert (training.batch_size, training.seed) == (batch, 3)
+        assert training.steps == times * steps
+        assert training.patience * training.validate_every < 0.55 * training.steps
+    assert conv_att(labels).training.steps == min(steps, 2300)
 
 
 def test_training_ends_early_with_its_best_weights_and_is_not_done_twice(tmp_path):

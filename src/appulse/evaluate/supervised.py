@@ -28,7 +28,8 @@ from .conv_att import ConvAtt, ConvAttConfig
 from .resnet import ResNet, ResNetConfig
 
 FAINTEST = 0.05  # 1e-17 erg/s/cm²/Å; what is fainter is not blown up
-FEW = 1000  # labels, up to which a network is smaller and sees them more often
+FEW = 1000  # labels, up to which networks and batches are smaller
+EPOCHS, LEAST = 32, 1000  # of labels; steps
 AT_ONCE = 256  # galaxies in memory while reading and predicting
 
 Pixels = Shaped[np.ndarray, "B *_"]  # nanomaggies (3, y, x), or 1e-17 erg/s/cm²/Å (L,)
@@ -41,13 +42,15 @@ class SupervisedConfig:
 
     network: ResNetConfig | ConvAttConfig
     training: TrainingConfig
+    classes: TrainingConfig | None = None  # where those take another one than properties
     size: int = 72  # pixels of an image's centre
 
 
 def resnet(labels: int, seed: int = 0) -> SupervisedConfig:
     """ResNet18 for a CPU, narrower where labels are few; AstroCLIP's has a width of 64."""
-    width = 16 if labels <= FEW else 32
-    return SupervisedConfig(ResNetConfig(width), _training(labels, seed, 4600, weight_decay=0.05))
+    network = ResNetConfig(width=16 if labels <= FEW else 32)
+    properties = _training(labels, seed, 4600, weight_decay=0.05)
+    return SupervisedConfig(network, properties, stretched(properties, 2))
 
 
 def conv_att(labels: int, seed: int = 0) -> SupervisedConfig:
@@ -56,20 +59,28 @@ def conv_att(labels: int, seed: int = 0) -> SupervisedConfig:
     return SupervisedConfig(network, _training(labels, seed, 2300, weight_decay=0.3))
 
 
-def _training(labels: int, seed: int, steps: int, weight_decay: float) -> TrainingConfig:
-    """So many steps where labels are many (benchmarks/convergence.py); validation stops it."""
-    few = labels <= FEW
-    steps = 1000 if few else steps
+def _training(labels: int, seed: int, most: int, weight_decay: float) -> TrainingConfig:
+    """`EPOCHS`, but within `LEAST` and `most` steps (benchmarks/convergence.py)."""
+    batch_size = 32 if labels <= FEW else 64
+    steps = max(LEAST, min(most, EPOCHS * labels // batch_size))
     return TrainingConfig(
         steps=steps,
-        batch_size=32 if few else 64,
+        batch_size=batch_size,
         learning_rate=5e-3,
         weight_decay=weight_decay,
         warmup=steps // 10,
         ema=0.99,
         validate_every=50,
-        patience=10 if few else steps // 115,  # validations, .43 of all
+        patience=max(10, steps // 115),  # validations, .43 of all
         seed=seed,
+    )
+
+
+def stretched(training: TrainingConfig, times: int) -> TrainingConfig:
+    """The whole schedule, in so many times the steps."""
+    patience = training.patience and times * training.patience
+    return replace(
+        training, steps=times * training.steps, warmup=times * training.warmup, patience=patience
     )
 
 
@@ -131,10 +142,12 @@ class SupervisedLearner:
 
         A batch is at most half of the galaxies.
         """
-        code, place, training = TargetCode.of(y), resolve_device(self.device), self.config.training
+        code, place = TargetCode.of(y), resolve_device(self.device)
+        name, training = "properties", self.config.training
+        if code.classes is not None:
+            name, training = "classes", self.config.classes or training
         training = replace(training, batch_size=min(training.batch_size, len(x) // 2))
         target, target_val = (torch.from_numpy(code.encode(t)).float() for t in (y, y_val))
-        name = "properties" if code.classes is None else "classes"
         config = {"stage": "supervised", **asdict(self.config), "targets": digest({"": target})}
 
         def batches(step: int) -> Iterator[tuple[Tensor, Tensor]]:
