@@ -176,11 +176,11 @@ def main() -> None:
     asked = parser.parse_args()
     every = Baselines(Bench(asked.survey, asked.work)).every()
     path, code = RESULTS / "convergence.json", commit()
-    results = json.loads(path.read_text())["results"] if asked.only else {}
     for name in asked.only or every:
-        results[name] = gain(every[name]) | {"commit": code}
-        print(name, results[name], flush=True)
-        write_result("convergence", results)
+        found = {name: gain(every[name]) | {"commit": code}}
+        print(found, flush=True)
+        before = json.loads(path.read_text())["results"] if path.exists() else {}
+        write_result("convergence", before | found)
 
 
 if __name__ == "__main__":
