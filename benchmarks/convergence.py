@@ -12,7 +12,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
@@ -67,8 +67,13 @@ class Baselines:
     """Every baseline that takes training, on the galaxies of a bench."""
 
     def __init__(self, bench: Bench):
-        self.bench, self.towers = bench, Towers(bench.survey, bench.work / "seed-0", 0)
+        self.bench = bench
         self.y, self.y_val = bench.y["head-train"], bench.y["validation"]
+
+    @cached_property
+    def towers(self) -> Towers:
+        """Those of the first seed, trained if they are not there."""
+        return Towers(self.bench.survey, self.bench.work / "seed-0", 0)
 
     def every(self) -> dict[str, Judged]:
         """By name."""
