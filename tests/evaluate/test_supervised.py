@@ -139,7 +139,9 @@ def test_pictures_are_read_as_flux(galaxies, tmp_path):
     training, cpu = replace(TRAINING, batch_size=8), torch.device("cpu")
     readers = {
         "image transformers": lambda s: next(flux_batches(s, training, cpu)(0)).numpy(),
-        "networks": lambda s: read_pixels(s, np.arange(8), SupervisedConfig(RESNET, TRAINING, 24)),
+        "networks": lambda s: read_pixels(
+            s, np.arange(8), SupervisedConfig(RESNET, TRAINING, size=24)
+        ),
         "MoCo": lambda s: _cutouts(Study(Sample(s, {}), {}, tmp_path), np.arange(8)),
     }
     for name, read in readers.items():
