@@ -161,7 +161,7 @@ def evaluate(
         Run folders whose learning curves to show, and pretrained towers to score without
         alignment: --run.spectrum demo/spectrum.
     processes
-        That share the methods, each with its part of the cores and up to 2.3 GB.
+        That share the methods, each with its part of the cores and up to 2.5 GB.
     """
     from .. import pipeline
 
