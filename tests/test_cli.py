@@ -10,7 +10,6 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 import appulse
 from appulse import evaluation, pipeline, recipes
@@ -394,26 +393,31 @@ from appulse.pipeline import align, pretrain_image, pretrain_spectrum
 
 recipe = pickle.loads(Path(sys.argv[1]).read_bytes())
 survey, out = Path(sys.argv[2]), Path(sys.argv[3])
-stages = ("pretrain_spectrum", "pretrain_image", "align")
-for sharding in ("replicate", "shard"):
-    how = {"sharding": sharding, "precision": "float32"}
-    configs = {s: replace(getattr(recipe, s), **how) for s in stages}
-    folder = out / sharding
-    pretrain_spectrum(survey, folder / "spectrum", replace(recipe, **configs), device="cpu")
-    pretrain_image(survey, folder / "image", replace(recipe, **configs), device="cpu")
-    align(survey, folder / "spectrum", folder / "align", replace(recipe, **configs), device="cpu")
+
+def briefly(training, sharding, speed):
+    rate = speed * training.learning_rate
+    brief = {"steps": 4, "validate_every": 4, "precision": "float32"}
+    return replace(training, sharding=sharding, learning_rate=rate, **brief)
+
+for kind, *how in (("whole", "replicate", 1), ("parts", "shard", 1), ("start", "replicate", 0)):
+    stages = ("pretrain_spectrum", "pretrain_image", "align")
+    brief = replace(recipe, **{s: briefly(getattr(recipe, s), *how) for s in stages})
+    pretrain_spectrum(survey, out / kind / "spectrum", brief, device="cpu")
+    pretrain_image(survey, out / kind / "image", brief, device="cpu")
+    align(survey, out / "whole" / "spectrum", out / kind / "align", brief, device="cpu")
 """
 
 
 def test_every_stage_trains_in_shards_as_with_whole_models(run, torchrun, tmp_path):
-    stages = ("pretrain_spectrum", "pretrain_image", "align")
-    short = {s: replace(getattr(run.recipe, s), steps=4, validate_every=4) for s in stages}
-    (tmp_path / "recipe").write_bytes(pickle.dumps(replace(run.recipe, **short)))
+    """Up to rounding, which AdamW and KoLeo make much of where a gradient is nearly 0."""
+    (tmp_path / "recipe").write_bytes(pickle.dumps(run.recipe))
     process = torchrun(IN_SHARDS, tmp_path / "recipe", run.survey, tmp_path)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     for stage in ("spectrum", "image", "align"):
-        whole, parts = (load_weights(tmp_path / kind / stage) for kind in ("replicate", "shard"))
+        kinds = ("whole", "parts", "start")
+        whole, parts, start = (load_weights(tmp_path / kind / stage) for kind in kinds)
         assert list(whole) == list(parts)
-        for name in whole:
-            torch.testing.assert_close(parts[name], whole[name], rtol=1e-3, atol=1e-4, msg=name)
+        for name, tensor in whole.items():
+            apart, moved = ((tensor - other[name]).double().norm() for other in (parts, start))
+            assert apart <= 0.1 * moved, (stage, name)
