@@ -17,6 +17,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from appulse.align.published import Heads
+
 HERE = Path(__file__).parent / "golden"
 
 
@@ -143,3 +145,18 @@ def _module_tree(state: dict[str, Tensor], prefix: str, a_class: Callable[[str],
         tensor = state[prefix + name]
         module.register_parameter(last, nn.Parameter(tensor, tensor.is_floating_point()))
     return root
+
+
+HEADS = Heads(image=3, spectrum=4, pool=4)  # of the tiny model
+
+
+@pytest.fixture
+def state(golden: Callable[[str], Golden]) -> dict[str, Tensor]:
+    """Upstream's weights of the tiny model."""
+    return golden("astroclip_tiny").state
+
+
+@pytest.fixture
+def published(state: dict[str, Tensor], tmp_path: Path) -> Path:
+    """The file that they would be published in."""
+    return write_astroclip(tmp_path / "astroclip.ckpt", state, HEADS)

@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,7 +14,14 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from appulse.survey.download import Downloader
+from appulse.survey.fetch import fetch_files
+from appulse.survey.rejects import Rejects
+from appulse.survey.services import Target
 from appulse.units import desi_grid
+
+ARCSEC = 1 / 3600
+TARGETS = [Target(row, f"g{row}", 10.0 * (row + 1), 0.0) for row in range(6)]
 
 
 def cutout(ra: float, dec: float, size: int, value: float = 1.0) -> bytes:
@@ -155,3 +163,26 @@ def sky() -> Any:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def downloader() -> Downloader:
+    """One that does not wait for long."""
+    return Downloader(1e6, attempts=3, timeout=0.5, backoff=0.001)
+
+
+def fetched(
+    service: Any,
+    targets: list[Target],
+    out: Path,
+    downloader: Downloader,
+    rejects: Rejects | None = None,
+) -> list[str]:
+    """What became of each target."""
+    collected = Rejects() if rejects is None else rejects
+    return list(fetch_files(service, targets, out, downloader, collected))
+
+
+def names(folder: Path) -> list[str]:
+    """Of the files there."""
+    return sorted(path.name for path in folder.iterdir())

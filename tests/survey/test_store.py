@@ -1,6 +1,3 @@
-import resource
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,60 +12,18 @@ from astropy_healpix import HEALPix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appulse.survey import store_append
 from appulse.survey.images import Images
 from appulse.survey.parts import PARTS, Split
 from appulse.survey.spectra import Spectra
 from appulse.survey.store import SurveyStore
 from appulse.survey.survey import Survey
 
-SIZE, LENGTH = 12, 50
-GRID = np.linspace(4000, 9000, LENGTH)
-
-
-def galaxies(start: int, stop: int, **columns) -> Survey:
-    """Galaxies of a sky without end: the same number is the same galaxy."""
-    images, spectra, ra, dec, redshift = [], [], [], [], []
-    for number in range(start, stop):
-        rng = np.random.default_rng(number)
-        images.append(rng.normal(0, 1, (3, SIZE, SIZE)))
-        spectra.append(rng.normal(0, 1, (3, LENGTH)))
-        ra.append(rng.uniform(0, 360))
-        dec.append(rng.uniform(-80, 80))
-        redshift.append(rng.uniform(0, 1))
-    ids = np.array([f"galaxy-{number}" for number in range(start, stop)])
-    sky = {"ids": ids, "ra": np.array(ra), "dec": np.array(dec)}
-    flux, noise, bad = np.moveaxis(np.array(spectra), 1, 0)
-    masked = np.array(images) > 2
-    masked[np.arange(start, stop) % 2 == 0] = False
-    return Survey(
-        Images.from_arrays(images, mask=masked, pixel_scale=0.3, **sky),
-        Spectra.from_arrays(flux, wavelength=GRID, ivar=noise**2, mask=bad > 2, **sky),
-        {"redshift": np.array(redshift), **columns},
-    )
-
-
-def assert_same(read: Survey, written: Survey) -> None:
-    """Equal but for the rounding of images to float16, and the order of columns."""
-    rounded = written.images.flux.astype(np.float16)
-    images = replace(written.images, flux=rounded.astype(np.float32))
-    for one, other in ((read.images, images), (read.spectra, written.spectra)):
-        for name, array in vars(one).items():
-            np.testing.assert_array_equal(array, getattr(other, name), strict=name != "ids")
-    assert set(read.columns) == set(written.columns)
-    for name, column in written.columns.items():
-        np.testing.assert_array_equal(read.columns[name], column)
+from .random_galaxies import GRID, LENGTH, SIZE, assert_same, galaxies
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> SurveyStore:
     return SurveyStore.create(tmp_path / "s.lance", (galaxies(i, i + 10) for i in range(0, 60, 10)))
-
-
-@pytest.fixture
-def small_commits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_append, "COMMIT_ROWS", 10)
-    monkeypatch.setattr(store_append, "PIECE_ROWS", 5)
 
 
 # --- what goes in comes out
@@ -102,17 +57,6 @@ def test_columns_of_every_kind_and_missing_values(tmp_path: Path):
     assert store.columns(["log_mstar"])["log_mstar"].dtype == np.float32
     assert store.rows(where="log_mstar IS NULL").tolist() == [1]
     assert store.rows(where="morphology IS NULL OR zwarn = 0").tolist() == [0, 1]
-
-
-def test_new_columns_and_absent_ones_are_filled(store: SurveyStore):
-    store.append([galaxies(60, 62, zwarn=np.array([7, 8]), survey=np.array(["a", "b"]))])
-    store.append([galaxies(62, 63)])
-    store.append([galaxies(63, 64, flag=np.array([True]))])
-    columns = SurveyStore.open(store.path).columns(["zwarn", "survey", "flag"])
-    assert columns["zwarn"].tolist() == [-1] * 60 + [7, 8, -1, -1]
-    assert columns["survey"].tolist() == [""] * 60 + ["a", "b", "", ""]
-    assert columns["flag"].tolist() == [False] * 63 + [True]
-    assert store.rows(where="flag IS NULL").tolist() == list(range(63))
 
 
 def test_desi_wavelengths_are_kept_once(tmp_path: Path):
@@ -269,93 +213,6 @@ def test_batches_are_the_same_from_any_step(store: SurveyStore):
         np.testing.assert_array_equal(one["redshift"], other["redshift"])
 
 
-# --- duplicates
-
-
-def test_duplicates_are_left_out_and_named(store: SurveyStore):
-    again = galaxies(50, 62)
-    renamed = np.array([*again.ids[:11], "galaxy-59-by-another-name"])
-    ra, dec = again.images.ra.copy(), again.images.dec.copy()
-    ra[11], dec[11] = ra[9], dec[9] + 0.9 / 3600
-    images = replace(again.images, ids=renamed, ra=ra, dec=dec)
-    found = store.append([Survey(images, replace(again.spectra, ids=renamed), again.columns)])
-    assert [(row.targetid, row.reason) for row in found] == [
-        *((f"galaxy-{i}", "targetid") for i in range(50, 60)),
-        ("galaxy-59-by-another-name", "position"),
-    ]
-    assert store.duplicates == found
-    assert store.columns(["targetid"])["targetid"].tolist() == galaxies(0, 61).ids.tolist()
-
-
-def test_two_surveys_may_hold_one_galaxy(store: SurveyStore):
-    names = np.array(["desi-0"])
-    one = galaxies(0, 1, survey=np.array(["desi"]))
-    one = Survey(replace(one.images, ids=names), replace(one.spectra, ids=names), one.columns)
-    assert store.append([one]) == []
-
-
-# --- writes that end too early
-
-
-@pytest.mark.usefixtures("small_commits")
-def test_a_failing_producer_keeps_what_came_before(tmp_path: Path):
-    def surveys():
-        yield galaxies(0, 23)
-        raise RuntimeError("the telescope closed")
-
-    with pytest.raises(RuntimeError, match="telescope"):
-        SurveyStore.create(tmp_path / "s", surveys())
-    store = SurveyStore.open(tmp_path / "s")
-    assert len(store) == 23
-    store.append([galaxies(len(store), 30)])
-    assert_same(store.read(), galaxies(0, 30))
-
-
-@pytest.mark.usefixtures("small_commits")
-def test_starting_over_gives_the_same_store(store: SurveyStore):
-    assert len(store.append([galaxies(0, 75)])) == 60
-    assert_same(store.read(), galaxies(0, 75))
-
-
-WRITER = """
-import sys
-sys.path.insert(0, {here!r})
-from test_store import SurveyStore, galaxies, store_append
-store_append.COMMIT_ROWS, store_append.PIECE_ROWS = 8, 4
-def surveys():
-    for i in range(0, 4000, 4):
-        yield galaxies(i, i + 4)
-        print(i, flush=True)
-SurveyStore.create({path!r}, surveys())
-"""
-
-
-def test_a_killed_writer_leaves_whole_commits(tmp_path: Path):
-    code = WRITER.format(here=str(Path(__file__).parent), path=str(tmp_path / "s"))
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
-        next(line for line in process.stdout if int(line) >= 48)
-        process.kill()
-    store = SurveyStore.open(tmp_path / "s")
-    n = len(store)
-    assert n >= 32
-    assert n % 8 == 0
-    store.append(galaxies(i, i + 4) for i in range(n, n + 12, 4))
-    assert_same(store.read(), galaxies(0, n + 12))
-
-
-def test_a_full_disk_is_said_and_keeps_what_came_before(store: SurveyStore):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    try:
-        with pytest.raises(OSError, match=r"could not write.*first 60 rows are whole"):
-            store.append([galaxies(60, 200)])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    store = SurveyStore.open(store.path)
-    store.append([galaxies(60, 70)])
-    assert_same(store.read(), galaxies(0, 70))
-
-
 # --- errors
 
 
@@ -386,40 +243,12 @@ def test_names_what_is_not_there(store: SurveyStore, tmp_path: Path):
         store.batches("test", 8, where="redshift > 2")
 
 
-def test_refuses_surveys_that_do_not_fit(store: SurveyStore):
-    survey = galaxies(60, 62)
-    small = replace(
-        survey.images, flux=survey.images.flux[..., :8], mask=survey.images.mask[..., :8]
-    )
-    arrays = ("wavelength", "flux", "ivar", "mask")
-    short = replace(survey.spectra, **{n: getattr(survey.spectra, n)[:, :9] for n in arrays})
-    for misfit, message in (
-        (Survey(small, survey.spectra), r"shape \(3, 12, 8\), the store's \(3, 12, 12\)"),
-        (Survey(survey.images, short), "9 pixels, the store's 50"),
-        (galaxies(60, 62, part=np.array(["test"] * 2)), r"\['part'\] are the store's own"),
-        (galaxies(60, 62, redshift=np.array(["low"] * 2)), "redshift.*<U3, the store's double"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            store.append([misfit])
-    with pytest.raises(TypeError, match="'when' has dtype datetime64"):
-        store.append([galaxies(60, 62, when=np.zeros(2, dtype="datetime64[s]"))])
-    assert_same(store.read(), galaxies(0, 60))
-
-
 def test_images_of_two_kinds_cannot_be_read_at_once(store: SurveyStore):
     survey = galaxies(60, 62)
     store.append([Survey(replace(survey.images, kind="rgb"), survey.spectra, survey.columns)])
     with pytest.raises(ValueError, match=r"kinds \['flux', 'rgb'\].*where="):
         store.read()
     assert store.read(where="kind = 'rgb'").images.kind == "rgb"
-
-
-def test_nothing_is_written_over(store: SurveyStore):
-    with pytest.raises(ValueError, match="choose another path, or delete it"):
-        SurveyStore.create(store.path, [galaxies(0, 3)])
-    assert len(SurveyStore.open(store.path)) == 60
-    with pytest.raises(ValueError, match="other things than a survey store"):
-        SurveyStore.create(Path(__file__).parent, [galaxies(0, 3)])
 
 
 def test_identity_names_the_galaxies_and_their_order(store: SurveyStore, tmp_path: Path):

@@ -1,47 +1,18 @@
 import itertools
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from appulse.digest import digest
 from appulse.survey.batches import BatchOrder
-from appulse.training import run as run_module
 from appulse.training.groups import Group
 from appulse.training.loop import TrainingConfig, train
 from appulse.training.run import RunFolder, read_metrics
 
-CONFIG = TrainingConfig(steps=30, batch_size=8, warmup=5, ema=0.9, log_every=1, validate_every=10)
-TARGET = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
-
-
-def model() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.GELU(), nn.Linear(8, 4))
-
-
-def loss(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    return (model(x + 0.1 * torch.randn_like(x)) - x).square().mean()
-
-
-def batches(step: int):
-    order = BatchOrder(np.arange(64), 8, seed=3, start=step, epochs=None)
-    return (TARGET[rows] for rows in order)
-
-
-def run(path: Path, config: TrainingConfig = CONFIG, **options) -> nn.Module:
-    folder = RunFolder(path, {"stage": "test"})
-    return train(model(), loss, batches, config, folder, device="cpu", **options)
+from .conftest import CONFIG, TARGET, batches, loss, model, run
 
 
 def test_groups_have_their_own_rates_and_decays(tmp_path):
@@ -212,105 +183,6 @@ def test_the_average_is_exponential(tmp_path):
     torch.testing.assert_close(averaged["0.weight"], mean, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("stop", [1, 7, 29])
-def test_an_interrupted_run_ends_like_an_uninterrupted_one(tmp_path, stop):
-    run(tmp_path / "whole")
-    interrupted = []
-
-    def until(m, x):
-        interrupted.append(1)
-        if len(interrupted) == stop:
-            signal.raise_signal(signal.SIGINT)
-        return loss(m, x)
-
-    with pytest.raises(KeyboardInterrupt):
-        train(
-            model(),
-            until,
-            batches,
-            CONFIG,
-            RunFolder(tmp_path / "cut", {"stage": "test"}),
-            device="cpu",
-        )
-    assert len(interrupted) == stop
-    run(tmp_path / "cut")
-    whole, cut = (load_file(tmp_path / n / "weights.safetensors") for n in ("whole", "cut"))
-    assert digest(whole) == digest(cut)
-    assert read_metrics(tmp_path / "whole") == read_metrics(tmp_path / "cut")
-
-
-SLOWLY = f"""
-import resource, sys, time
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_loop import *
-def slow(m, x):
-    time.sleep(0.03)
-    if len(sys.argv) > 2 and (Path(sys.argv[1]) / "resume.safetensors").exists():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))  # no room for a checkpoint
-    return loss(m, x)
-folder = RunFolder(sys.argv[1], {{"stage": "test"}})
-train(model(), slow, batches, replace(CONFIG, save_every=0.0), folder, device="cpu")
-"""
-
-
-def start(*arguments) -> subprocess.Popen[str]:
-    """A slow run in a process of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    command = [sys.executable, "-c", SLOWLY, *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-
-
-def test_a_process_killed_three_times_ends_like_an_uninterrupted_one(tmp_path):
-    run(tmp_path / "whole")
-    resume, reached = tmp_path / "cut" / "resume.safetensors", [0]
-    while len(reached) < 4:
-        process = start(tmp_path / "cut")
-        while not resume.exists() or saved_step(resume) <= reached[-1]:
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.005)
-        time.sleep(0.1)
-        process.kill()
-        process.wait()
-        reached.append(saved_step(resume))
-    assert reached == sorted(set(reached))
-    assert not (tmp_path / "cut" / "weights.safetensors").exists()
-    run(tmp_path / "cut")
-    whole, cut = (load_file(tmp_path / n / "weights.safetensors") for n in ("whole", "cut"))
-    assert digest(whole) == digest(cut)
-    assert read_metrics(tmp_path / "whole") == read_metrics(tmp_path / "cut")
-
-
-def saved_step(path: Path) -> int:
-    with safe_open(path, "pt") as file:
-        return int(file.metadata()["step"])
-
-
-def test_a_disk_that_fills_up_is_reported_and_the_run_goes_on_when_there_is_room(tmp_path):
-    """The kernel refuses to write more than 600 bytes of a file, once there is a checkpoint."""
-    run(tmp_path / "whole")
-    process = start(tmp_path / "cut", "full")
-    _, errors = process.communicate()
-    assert process.returncode == 1
-    assert "File too large" in errors
-    assert "the last whole checkpoint is kept" in errors
-    names = {path.name for path in (tmp_path / "cut").iterdir()}
-    assert "resume.safetensors" in names
-    assert {name for name in names if name.startswith(".")} == {".lock"}
-    assert 0 < saved_step(tmp_path / "cut" / "resume.safetensors") < 30
-    run(tmp_path / "cut")
-    whole, cut = (load_file(tmp_path / n / "weights.safetensors") for n in ("whole", "cut"))
-    assert digest(whole) == digest(cut)
-
-
-def test_a_finished_run_is_loaded_not_repeated(tmp_path):
-    def no(*_):
-        raise AssertionError("trained again")
-
-    first = run(tmp_path).state_dict()
-    again = train(model(), no, no, CONFIG, RunFolder(tmp_path, {"stage": "test"}), device="cpu")
-    assert digest(first) == digest(again.state_dict())
-
-
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     with pytest.raises(FloatingPointError, match="the loss is nan at step 0"):
         train(
@@ -347,29 +219,6 @@ def test_a_gradient_that_is_not_finite_is_not_stepped(tmp_path, accumulate):
 def test_data_that_ends_early_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="the data ended before step 30"):
         train(model(), loss, lambda step: [TARGET], CONFIG, RunFolder(tmp_path, {}), device="cpu")
-
-
-def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
-    folder = RunFolder(tmp_path, {})
-    folder.save({"x": torch.ones(3)}, 5)
-
-    def full(tensors, path, metadata):
-        Path(path).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(run_module, "save_file", full)
-    with pytest.raises(OSError, match=r"No space left.*the last whole checkpoint is kept"):
-        folder.save({"x": torch.zeros(3)}, 6)
-    tensors, step = folder.load()
-    assert step == 5
-    assert tensors["x"].tolist() == [1, 1, 1]
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        ".lock",
-        "about.json",
-        "config.json",
-        "metrics.jsonl",
-        "resume.safetensors",
-    ]
 
 
 @pytest.mark.parametrize(

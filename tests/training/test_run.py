@@ -4,6 +4,7 @@ import json
 import os
 import stat
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 
 from appulse.spectrum.redshift import DICTIONARY
 from appulse.spectrum.rest import REST
+from appulse.training import run as run_module
 from appulse.training.loop import TrainingConfig
 from appulse.training.run import (
     PREPARED,
@@ -153,3 +155,26 @@ def test_a_line_cut_short_is_left_out(tmp_path):
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": 2, "loss": 1.0})[:-4])
     assert read_metrics(tmp_path) == [{"step": 1, "loss": 2.0}]
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path, {})
+    folder.save({"x": torch.ones(3)}, 5)
+
+    def full(tensors, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_module, "save_file", full)
+    with pytest.raises(OSError, match=r"No space left.*the last whole checkpoint is kept"):
+        folder.save({"x": torch.zeros(3)}, 6)
+    tensors, step = folder.load()
+    assert step == 5
+    assert tensors["x"].tolist() == [1, 1, 1]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        ".lock",
+        "about.json",
+        "config.json",
+        "metrics.jsonl",
+        "resume.safetensors",
+    ]
