@@ -67,30 +67,17 @@ def recipe() -> Any:
     """`tiny`, smaller still: seconds on one core."""
     from dataclasses import replace
 
-    from appulse.align.head import HeadConfig
-    from appulse.align.towers import ImageTowerConfig, SpectrumTowerConfig
     from appulse.image.augment import CropConfig
     from appulse.image.dino_head import DinoHeadConfig
-    from appulse.image.vit import VisionTransformerConfig
     from appulse.inference.estimator import EstimatorConfig
     from appulse.inference.fitting import FitConfig, PosteriorConfig
     from appulse.recipes import small, tiny
-    from appulse.spectrum.redshift import DictionaryConfig
-    from appulse.spectrum.rest import RestConfig
-    from appulse.spectrum.transformer import SpectrumTransformerConfig
 
-    whole, head = tiny(), HeadConfig(width=48, depth=1, heads=2, embedding=16)
+    whole, (image, spectrum) = tiny(), _towers()
     return replace(
         whole,
-        image=ImageTowerConfig(
-            VisionTransformerConfig(size=48, patch=12, width=32, depth=1, heads=2), head
-        ),
-        spectrum=SpectrumTowerConfig(
-            SpectrumTransformerConfig(patch=160, stride=160, width=32, depth=1, heads=2),
-            head,
-            DictionaryConfig(templates=4, seeds=2),
-            RestConfig(components=3, bin=3e-3, rounds=3),
-        ),
+        image=image,
+        spectrum=spectrum,
         inverse_temperature=20.0,
         pretrain_spectrum=replace(
             whole.pretrain_spectrum, steps=20, batch_size=64, warmup=4, validate_every=5
@@ -115,6 +102,22 @@ def recipe() -> Any:
             whole.align, steps=80, batch_size=96, learning_rate=3e-3, warmup=8, validate_every=40
         ),
     )
+
+
+def _towers() -> tuple[Any, Any]:
+    """The image's and the spectrum's."""
+    from appulse.align.head import HeadConfig
+    from appulse.align.towers import ImageTowerConfig, SpectrumTowerConfig
+    from appulse.image.vit import VisionTransformerConfig
+    from appulse.spectrum.redshift import DictionaryConfig
+    from appulse.spectrum.rest import RestConfig
+    from appulse.spectrum.transformer import SpectrumTransformerConfig
+
+    head = HeadConfig(width=48, depth=1, heads=2, embedding=16)
+    image = VisionTransformerConfig(size=48, patch=12, width=32, depth=1, heads=2)
+    spectrum = SpectrumTransformerConfig(patch=160, stride=160, width=32, depth=1, heads=2)
+    dictionary, rest = DictionaryConfig(templates=4, seeds=2), RestConfig(3, bin=3e-3, rounds=3)
+    return ImageTowerConfig(image, head), SpectrumTowerConfig(spectrum, head, dictionary, rest)
 
 
 @pytest.fixture(scope="session")

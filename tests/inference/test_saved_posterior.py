@@ -40,8 +40,8 @@ def test_what_is_no_posterior_is_refused(tmp_path, posterior):
         Posterior.load(tmp_path)
 
 
-def test_what_a_caller_wants_kept_is_kept(linear, tmp_path):
-    linear.about["model_hash"] = "abc"
+def test_what_a_caller_wants_kept_is_kept(linear, tmp_path, monkeypatch):
+    monkeypatch.setitem(linear.about, "model_hash", "abc")
     linear.save(tmp_path)
     assert Posterior.load(tmp_path, "cpu").about == {"model_hash": "abc"}
 

@@ -149,9 +149,8 @@ def test_groups_of_parameters(shared):
     assert all(name.startswith("head.") and ours[name][0] == 1 for name in ours)
 
 
-def test_one_whole_step(golden, shared):
-    made = golden("ssl_step")
-    about = json.loads((shared / "golden" / "ssl_step.json").read_text())
+def upstreams(tensors):
+    """Student and teacher with the weights of the fixture."""
     trunk = VisionTransformerConfig(
         width=24,
         depth=2,
@@ -165,21 +164,39 @@ def test_one_whole_step(golden, shared):
     config = DinoConfig(
         head=DinoHeadConfig(48, 32, 16), temperature=(0.04, 0.055), warmup=2, stochastic_depth=0.0
     )
-    model, tensors = Dino(trunk, config, 250_000), made.tensors
+    model = Dino(trunk, config, 250_000)
     for name in ("student", "teacher"):
-        state = {
-            f"backbone.{n.removeprefix(f'{name}.backbone.')}": t
-            for n, t in tensors.items()
-            if n.startswith(f"{name}.backbone.")
-        }
+        state = {f"backbone.{n}": t for n, t in below(tensors, f"{name}.backbone.").items()}
         network = getattr(model, name)
-        network.trunk.load_state_dict(
-            {
-                n.removeprefix("trunk."): t
-                for n, t in _renamed(state, [(r"^backbone", "trunk")]).items()
-            }
-        )
+        network.trunk.load_state_dict(below(_renamed(state, [(r"^backbone", "trunk")]), "trunk."))
         network.head.load_state_dict(head_state(tensors, f"{name}.dino_head."))
+    return model
+
+
+def below(tensors, prefix):
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def assert_losses(losses, theirs):
+    assert losses["local"].item() == pytest.approx(theirs["dino_local_crops_loss"], rel=1e-5)
+    assert losses["global"].item() == pytest.approx(theirs["dino_global_crops_loss"], rel=1e-5)
+    assert losses["koleo"].item() == pytest.approx(2 * theirs["koleo_loss"], rel=1e-5)
+    assert losses["ibot"].item() == pytest.approx(2 * theirs["ibot_loss"], rel=1e-5)
+
+
+def assert_gradients(student, theirs):
+    head = student.head
+    assert_parity(head.direction.grad, theirs.pop("dino_head.last_layer.weight_v"), 1e-4)
+    assert_parity(head.mlp[0].weight.grad, theirs.pop("dino_head.mlp.0.weight"), 1e-4)
+    found = dict(student.named_parameters())
+    for name, gradient in _renamed(theirs, [(r"^backbone", "trunk")]).items():
+        assert_parity(found[name].grad, gradient, 1e-4)
+
+
+def test_one_whole_step(golden, shared):
+    tensors = golden("ssl_step").tensors
+    about = json.loads((shared / "golden" / "ssl_step.json").read_text())
+    model = upstreams(tensors)
     views = Views(
         tensors["data.collated_global_crops"].float() / 255,
         tensors["data.collated_local_crops"].float() / 255,
@@ -188,22 +205,9 @@ def test_one_whole_step(golden, shared):
     for i, theirs in enumerate(about["loss_dicts"]):
         model.zero_grad()
         losses = model.losses(views)
-        assert losses["local"].item() == pytest.approx(theirs["dino_local_crops_loss"], rel=1e-5)
-        assert losses["global"].item() == pytest.approx(theirs["dino_global_crops_loss"], rel=1e-5)
-        assert losses["koleo"].item() == pytest.approx(2 * theirs["koleo_loss"], rel=1e-5)
-        assert losses["ibot"].item() == pytest.approx(2 * theirs["ibot_loss"], rel=1e-5)
+        assert_losses(losses, theirs)
         torch.stack(list(losses.values())).sum().backward()
-        grads = {
-            n.removeprefix(f"{i}.grad."): t
-            for n, t in tensors.items()
-            if n.startswith(f"{i}.grad.")
-        }
-        head = model.student.head
-        assert_parity(head.direction.grad, grads.pop("dino_head.last_layer.weight_v"), 1e-4)
-        assert_parity(head.mlp[0].weight.grad, grads.pop("dino_head.mlp.0.weight"), 1e-4)
-        found = dict(model.student.named_parameters())
-        for name, theirs_ in _renamed(grads, [(r"^backbone", "trunk")]).items():
-            assert_parity(found[name].grad, theirs_, 1e-4)
+        assert_gradients(model.student, below(tensors, f"{i}.grad."))
         model.step += 1
     torch.testing.assert_close(model.center_images.center[None], tensors["dino_center_final"])
     torch.testing.assert_close(model.center_patches.center, tensors["ibot_center_final"][0, 0])
